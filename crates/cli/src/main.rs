@@ -1,0 +1,2 @@
+//! A command.
+fn main() {}

@@ -1,0 +1,2 @@
+//! Engine.
+#![no_std]

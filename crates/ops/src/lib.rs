@@ -1,0 +1,2 @@
+//! Numbers.
+#![no_std]

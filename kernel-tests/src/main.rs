@@ -1,0 +1,2 @@
+//! A kernel.
+fn main() {}
