@@ -1,2 +1,84 @@
-//! A command.
-fn main() {}
+//! The commands people type: `cargo xtask run | test | bench | check | size | setup`.
+//!
+//! - `setup.rs` installs what is missing; every other command calls it first
+//! - `kernel.rs` builds the flat kernel image, `qemu.rs` boots it, `run.rs` is the command around both
+//! - `test.rs` and `check.rs` are lists of steps (`steps.rs`), which `checks.rs` holds
+//! - `readme.rs` finds the README's commands
+
+mod bench;
+mod check;
+mod checks;
+mod kernel;
+mod process;
+mod qemu;
+mod readme;
+mod run;
+mod setup;
+mod steps;
+mod test;
+mod workspace;
+
+use anyhow::Result;
+use clap::Parser;
+use std::process::ExitCode;
+
+/// The commands of this repository.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+enum Command {
+    /// Build the kernel, boot it in QEMU, generate text and run the benchmarks
+    Run(run::Options),
+    /// Run every test, on the host and in QEMU
+    Test,
+    /// Run the fast subset of the tests, for each commit
+    Check,
+    /// Run the host benchmarks; arguments go to criterion
+    Bench {
+        /// Arguments of criterion: a filter, `--save-baseline NAME`, ...
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Install what the other commands need
+    Setup,
+}
+
+fn main() -> ExitCode {
+    match dispatch(Command::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Run(options) => return run::run(&options),
+        Command::Test => test::test()?,
+        Command::Check => check::check()?,
+        Command::Bench { args } => bench::bench(&args)?,
+        Command::Setup => {
+            setup::for_tests()?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Command::command().debug_assert();
+    }
+
+    #[test]
+    fn unknown_flags_are_refused() {
+        assert!(Command::try_parse_from(["xtask", "run", "--no-such-flag"]).is_err());
+        assert!(Command::try_parse_from(["xtask", "run", "--cpu", "z80"]).is_err());
+        assert!(Command::try_parse_from(["xtask", "run", "--smp", "0"]).is_err());
+    }
+}

@@ -1,0 +1,13 @@
+//! `cargo xtask bench`: the benchmark cases on this machine, under criterion.
+
+use crate::process;
+use anyhow::Result;
+
+/// Runs the host benchmarks with `args` handed to criterion.
+///
+/// # Errors
+///
+/// When they cannot be built or fail.
+pub fn bench(args: &[String]) -> Result<()> {
+    process::run(process::cargo(&["bench", "--package", "host-bench", "--bench", "cases", "--"]).args(args))
+}

@@ -1,0 +1,30 @@
+//! `cargo xtask check`: what every commit must pass, in a few minutes.
+
+use crate::checks;
+use crate::kernel::{self, Board};
+use crate::qemu::Cpu;
+use crate::setup;
+use crate::steps::Steps;
+use anyhow::Result;
+
+/// Formatting, lints, host tests, the kernel's build and one boot of the test list.
+///
+/// # Errors
+///
+/// When something cannot be installed or a step fails.
+pub fn check() -> Result<()> {
+    let toolchain = setup::for_tests()?;
+    let mut steps = Steps::default();
+    checks::lints(&mut steps, toolchain);
+    steps
+        .step("unit tests on the host", || checks::cargo_test(&["--lib", "--bins", "--tests"], "unit-tests"));
+    let mut image = None;
+    steps.step("kernel build", || {
+        image = Some(kernel::build(toolchain, Board::Virt, false)?);
+        Ok(crate::steps::Outcome::Passed(1))
+    });
+    if let Some(image) = image {
+        steps.step("cases in QEMU, cortex-a76", || checks::cases_in_qemu(&image, Cpu::CortexA76));
+    }
+    steps.finish()
+}

@@ -1,0 +1,228 @@
+//! Boots a kernel image in QEMU, shows and keeps what it prints, and stops it when it takes too long.
+
+use crate::kernel::Board;
+use crate::setup::QEMU;
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use std::ffi::OsString;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// A CPU model; together they cover every back-end tier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Cpu {
+    /// In-order Armv8.0: NEON.
+    #[value(name = "cortex-a53")]
+    CortexA53,
+    /// Out-of-order Armv8.0: NEON.
+    #[value(name = "cortex-a72")]
+    CortexA72,
+    /// Armv8.2: NEON with dot product.
+    #[value(name = "cortex-a76")]
+    CortexA76,
+    /// Everything QEMU has: int8 matrix products too.
+    #[value(name = "max")]
+    Max,
+}
+
+impl Cpu {
+    /// The three CPUs that tests run on.
+    pub const TESTED: [Cpu; 3] = [Cpu::CortexA53, Cpu::CortexA76, Cpu::Max];
+
+    /// QEMU's name for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Cpu::CortexA53 => "cortex-a53",
+            Cpu::CortexA72 => "cortex-a72",
+            Cpu::CortexA76 => "cortex-a76",
+            Cpu::Max => "max",
+        }
+    }
+}
+
+/// One boot: the emulated machine and what the kernel is told.
+#[derive(Clone, Debug)]
+pub struct Boot {
+    /// The board.
+    pub board: Board,
+    /// The CPU model; `raspi3b` has its own.
+    pub cpu: Cpu,
+    /// Number of cores; `raspi3b` has its own.
+    pub smp: u32,
+    /// Memory in MiB; `raspi3b` has its own.
+    pub memory_mib: u64,
+    /// Whether one instruction is one nanosecond of the guest's time, so that counts repeat exactly.
+    pub icount: bool,
+    /// The model, loaded as initial RAM disk.
+    pub initrd: Option<PathBuf>,
+    /// The kernel's command line.
+    pub append: String,
+    /// After this long QEMU is killed.
+    pub timeout: Duration,
+}
+
+impl Boot {
+    /// A single-core `virt` board with 256 MiB that is told `append`.
+    pub fn new(cpu: Cpu, append: impl Into<String>) -> Boot {
+        Boot {
+            board: Board::Virt,
+            cpu,
+            smp: 1,
+            memory_mib: 256,
+            icount: false,
+            initrd: None,
+            append: append.into(),
+            timeout: Duration::from_secs(600),
+        }
+    }
+
+    /// QEMU's arguments, without those for the console.
+    fn args(&self, image: &Path) -> Vec<OsString> {
+        let mut args: Vec<OsString> = ["-machine", self.board.name()].map(OsString::from).into();
+        if self.board == Board::Virt {
+            args.extend(["-cpu", self.cpu.name(), "-smp", &self.smp.to_string()].map(OsString::from));
+            args.extend(["-m", &format!("{}M", self.memory_mib), "-nic", "none"].map(OsString::from));
+        }
+        if self.icount {
+            args.extend(["-icount", "shift=0,sleep=off"].map(OsString::from));
+        }
+        args.extend(["-semihosting-config", "enable=on,target=native"].map(OsString::from));
+        args.extend(["-kernel".into(), image.into()]);
+        if let Some(initrd) = &self.initrd {
+            args.extend(["-initrd".into(), initrd.into()]);
+        }
+        args.extend(["-append".into(), self.append.clone().into()]);
+        args
+    }
+
+    /// Boots with the guest's console on this terminal, until the guest exits or Ctrl-A X.
+    ///
+    /// # Errors
+    ///
+    /// When QEMU cannot be started.
+    pub fn interactive(&self, image: &Path) -> Result<ExitStatus> {
+        let status = Command::new(QEMU).args(self.args(image)).arg("-nographic").status();
+        status.with_context(|| format!("cannot start {QEMU}"))
+    }
+
+    /// Boots and gives the exit status and all that the guest printed; with `echo` it also shows it as it comes.
+    ///
+    /// # Errors
+    ///
+    /// When QEMU cannot be started, or is still running after the time-out: then it is killed.
+    pub fn capture(&self, image: &Path, echo: bool) -> Result<(ExitStatus, String)> {
+        let mut command = Command::new(QEMU);
+        command.args(self.args(image)).args(["-display", "none", "-monitor", "none", "-serial", "stdio"]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = command.spawn().with_context(|| format!("cannot start {QEMU}"))?;
+        let console = child.stdout.take().context("QEMU has no standard output")?;
+        let reader = thread::spawn(move || read_all(console, echo));
+        let status = wait(&mut child, self.timeout);
+        let printed = reader.join().map_err(|_| anyhow::anyhow!("reading QEMU's output failed"))??;
+        match status? {
+            Some(status) => Ok((status, printed)),
+            None => {
+                bail!("QEMU still ran after {} s\n{}", self.timeout.as_secs(), crate::process::tail(&printed))
+            }
+        }
+    }
+
+    /// Boots and gives what the guest printed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Boot::capture`], and when the exit status is not zero; the error carries the end of the output.
+    pub fn checked(&self, image: &Path) -> Result<String> {
+        let (status, printed) = self.capture(image, false)?;
+        if !status.success() {
+            bail!("the kernel failed ({status}) with `{}`\n{}", self.append, crate::process::tail(&printed));
+        }
+        Ok(printed)
+    }
+}
+
+/// A word of the kernel's command line, in quotes when it needs them.
+pub fn word(key: &str, value: &str) -> String {
+    let plain = |c: char| !c.is_whitespace() && c != '"' && c != '\\';
+    if !value.is_empty() && value.chars().all(plain) {
+        return format!(" {key}={value}");
+    }
+    format!(" {key}=\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"))
+}
+
+fn read_all(mut console: impl Read, echo: bool) -> io::Result<String> {
+    let mut printed = Vec::new();
+    let mut chunk = [0; 4096];
+    loop {
+        let n = console.read(&mut chunk)?;
+        if n == 0 {
+            return Ok(String::from_utf8_lossy(&printed).into_owned());
+        }
+        printed.extend_from_slice(&chunk[..n]);
+        if echo {
+            let mut stdout = io::stdout().lock();
+            stdout.write_all(&chunk[..n])?;
+            stdout.flush()?;
+        }
+    }
+}
+
+/// Waits for the child; `None` when it had to be killed.
+fn wait(child: &mut Child, timeout: Duration) -> Result<Option<ExitStatus>> {
+    let deadline = Instant::now() + timeout;
+    while Instant::now() < deadline {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    child.kill()?;
+    child.wait()?;
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_quoted_when_they_need_it() {
+        assert_eq!(word("n", "64"), " n=64");
+        assert_eq!(word("prompt", "Data abort"), " prompt=\"Data abort\"");
+        assert_eq!(word("prompt", "a \"b\" \\"), r#" prompt="a \"b\" \\""#);
+        assert_eq!(word("prompt", ""), " prompt=\"\"");
+    }
+
+    #[test]
+    fn a_board_with_its_own_cpu_gets_none() {
+        let args = |board| {
+            let boot = Boot {
+                board,
+                icount: true,
+                initrd: Some("m.gguf".into()),
+                ..Boot::new(Cpu::Max, "mode=test")
+            };
+            let words: Vec<String> =
+                boot.args(Path::new("k")).into_iter().map(|a| a.into_string().unwrap()).collect();
+            words.join(" ")
+        };
+        let tail = "-semihosting-config enable=on,target=native -kernel k -initrd m.gguf -append mode=test";
+        let icount = "-icount shift=0,sleep=off";
+        assert_eq!(
+            args(Board::Virt),
+            format!("-machine virt -cpu max -smp 1 -m 256M -nic none {icount} {tail}")
+        );
+        assert_eq!(args(Board::Raspi3b), format!("-machine raspi3b {icount} {tail}"));
+    }
+
+    #[test]
+    fn a_child_that_takes_too_long_is_killed() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        assert!(wait(&mut child, Duration::from_millis(50)).unwrap().is_none());
+        let mut child = Command::new("false").spawn().unwrap();
+        assert_eq!(wait(&mut child, Duration::from_secs(60)).unwrap().unwrap().code(), Some(1));
+    }
+}

@@ -1,0 +1,161 @@
+//! `cargo xtask run`: builds the kernel, boots it in QEMU and exits with its verdict.
+
+use crate::kernel::{self, Board};
+use crate::qemu::{Boot, Cpu, word};
+use crate::setup;
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use std::path::PathBuf;
+use std::process::{ExitCode, ExitStatus};
+use std::time::Duration;
+
+/// Memory of the guest beside the model, in MiB: the kernel, the embedded model, caches and scratch.
+const BASE_MEMORY_MIB: u64 = 256;
+
+/// What to boot and what to tell the kernel.
+#[derive(Args)]
+pub struct Options {
+    /// Model the kernel gets as initial RAM disk, in place of the embedded one
+    #[arg(long, value_name = "FILE.gguf")]
+    model: Option<PathBuf>,
+    /// Text to continue
+    #[arg(long, value_name = "TEXT")]
+    prompt: Option<String>,
+    /// Tokens to generate at most
+    #[arg(short, value_name = "N")]
+    n: Option<u32>,
+    /// CPU model; raspi3b has its own
+    #[arg(long, value_enum, default_value_t = Cpu::CortexA72)]
+    cpu: Cpu,
+    /// Number of cores
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=8))]
+    smp: u32,
+    /// Memory in MiB [default: 256 beside the model]
+    #[arg(short, long, value_name = "MIB")]
+    memory: Option<u64>,
+    /// Board
+    #[arg(long, value_enum, default_value_t = Board::Virt)]
+    board: Board,
+    /// Interactive console, in place of text and benchmarks; Ctrl-A X leaves it
+    #[arg(long, conflicts_with_all = ["bench_only", "json"])]
+    shell: bool,
+    /// Benchmarks alone
+    #[arg(long)]
+    bench_only: bool,
+    /// Print JSON lines in place of tables
+    #[arg(long)]
+    json: bool,
+    /// Count instructions exactly: slower, repeats to the last digit
+    #[arg(long)]
+    icount: bool,
+    /// Seconds after which QEMU is killed
+    #[arg(long, value_name = "SECONDS", default_value_t = 900)]
+    timeout: u64,
+}
+
+/// Runs the command; the exit code is QEMU's, which is the kernel's verdict.
+///
+/// # Errors
+///
+/// When an option does not fit, set-up or build fails, or QEMU cannot be started or has to be killed.
+pub fn run(options: &Options) -> Result<ExitCode> {
+    let boot = options.boot()?;
+    let toolchain = setup::for_kernel()?;
+    let image = kernel::build(toolchain, options.board, true)?;
+    let status = if options.shell { boot.interactive(&image)? } else { boot.capture(&image, true)?.0 };
+    exit_code(status)
+}
+
+impl Options {
+    fn boot(&self) -> Result<Boot> {
+        let model_mib = match &self.model {
+            Some(path) => kernel::file_mib(path)?,
+            None => 0,
+        };
+        if self.board == Board::Raspi3b && (self.model.is_some() || self.memory.is_some() || self.smp != 1) {
+            bail!("--model, --memory and --smp do not apply to raspi3b: QEMU fixes its memory and cores");
+        }
+        let memory_mib = self.memory.unwrap_or(BASE_MEMORY_MIB + model_mib);
+        Ok(Boot {
+            board: self.board,
+            smp: self.smp,
+            memory_mib,
+            icount: self.icount,
+            initrd: self.model.clone(),
+            timeout: Duration::from_secs(self.timeout),
+            ..Boot::new(self.cpu, self.command_line())
+        })
+    }
+
+    /// The kernel's command line: `key=value` words.
+    fn command_line(&self) -> String {
+        let mode = match (self.shell, self.bench_only) {
+            (true, _) => "shell",
+            (false, true) => "bench",
+            (false, false) => "run",
+        };
+        let mut line = format!("mode={mode}");
+        if let Some(prompt) = &self.prompt {
+            line += &word("prompt", prompt);
+        }
+        if let Some(n) = self.n {
+            line += &word("n", &n.to_string());
+        }
+        if self.smp > 1 {
+            line += &word("smp", &self.smp.to_string());
+        }
+        if self.model.is_some() {
+            line += &word("model", "initrd");
+        }
+        if self.json {
+            line += &word("json", "1");
+        }
+        line
+    }
+}
+
+fn exit_code(status: ExitStatus) -> Result<ExitCode> {
+    let code = status.code().with_context(|| format!("QEMU was stopped: {status}"))?;
+    Ok(ExitCode::from(u8::try_from(code)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn options(args: &[&str]) -> Options {
+        Line::parse_from([&["run"], args].concat()).options
+    }
+
+    #[test]
+    fn the_kernel_is_told_what_was_asked() {
+        assert_eq!(options(&[]).command_line(), "mode=run");
+        let asked = options(&["--prompt", "A fault", "-n", "8", "--smp", "2", "--json"]);
+        assert_eq!(asked.command_line(), "mode=run prompt=\"A fault\" n=8 smp=2 json=1");
+        assert_eq!(options(&["--shell"]).command_line(), "mode=shell");
+        assert_eq!(options(&["--bench-only"]).command_line(), "mode=bench");
+    }
+
+    #[test]
+    fn a_model_brings_its_own_memory() {
+        let file = std::env::temp_dir().join(format!("xtask-model-{}", std::process::id()));
+        std::fs::write(&file, [0; 1 << 20 | 1]).unwrap();
+        let boot = options(&["--model", file.to_str().unwrap()]).boot().unwrap();
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!((boot.memory_mib, boot.append.as_str()), (BASE_MEMORY_MIB + 2, "mode=run model=initrd"));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        assert!(options(&["--model", "/no/such.gguf"]).boot().is_err());
+        assert!(options(&["--board", "raspi3b", "--smp", "2"]).boot().is_err());
+        assert!(Line::try_parse_from(["run", "--shell", "--json"]).is_err());
+    }
+}

@@ -1,0 +1,98 @@
+//! A list of checks run one after another: one line each with its time, and a summary at the end.
+
+use anyhow::{Result, bail};
+use std::io::{self, Write};
+use std::time::{Duration, Instant};
+
+/// How a step ended when it did not fail.
+pub enum Outcome {
+    /// So many tests or checks passed.
+    Passed(usize),
+    /// Nothing was checked, for this reason.
+    Skipped(String),
+}
+
+/// What was run so far.
+#[derive(Default)]
+pub struct Steps {
+    passed: usize,
+    failures: Vec<String>,
+    skipped: Vec<String>,
+    elapsed: Duration,
+}
+
+impl Steps {
+    /// Runs one step and prints its line; a failure is kept for [`Steps::finish`]. Says whether it did not fail.
+    pub fn step(&mut self, name: &str, body: impl FnOnce() -> Result<Outcome>) -> bool {
+        print!("{name:<44} ");
+        let _ = io::stdout().flush();
+        let start = Instant::now();
+        let outcome = body();
+        let elapsed = start.elapsed();
+        self.elapsed += elapsed;
+        let seconds = elapsed.as_secs_f64();
+        match outcome {
+            Ok(Outcome::Passed(1)) => println!("ok {seconds:>8.1} s"),
+            Ok(Outcome::Passed(n)) => println!("ok {seconds:>8.1} s  {n} passed"),
+            Ok(Outcome::Skipped(ref reason)) => println!("skipped: {reason}"),
+            Err(ref error) => println!("FAILED {seconds:>4.1} s\n{error:#}\n"),
+        }
+        match outcome {
+            Ok(Outcome::Passed(n)) => self.passed += n,
+            Ok(Outcome::Skipped(_)) => self.skipped.push(name.to_owned()),
+            Err(_) => {
+                self.failures.push(name.to_owned());
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Prints the summary.
+    ///
+    /// # Errors
+    ///
+    /// When a step failed; names them.
+    pub fn finish(self) -> Result<()> {
+        println!("\ntotal {:.0} s", self.elapsed.as_secs_f64());
+        if !self.skipped.is_empty() {
+            println!("skipped: {}", self.skipped.join(", "));
+        }
+        println!("{} passed, {} failed", self.passed, self.failures.len());
+        if !self.failures.is_empty() {
+            bail!("failed: {}", self.failures.join(", "));
+        }
+        Ok(())
+    }
+}
+
+/// One step that passes as a whole when the work does.
+///
+/// # Errors
+///
+/// The work's own.
+pub fn passed<T>(work: Result<T>) -> Result<Outcome> {
+    work.map(|_| Outcome::Passed(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_and_skips_are_counted_apart() {
+        let mut steps = Steps::default();
+        assert!(steps.step("three", || Ok(Outcome::Passed(3))));
+        assert!(steps.step("none", || Ok(Outcome::Skipped("no model".into()))));
+        assert!(!steps.step("bad", || bail!("broken")));
+        assert_eq!((steps.passed, steps.failures.len(), steps.skipped.len()), (3, 1, 1));
+        assert_eq!(steps.finish().unwrap_err().to_string(), "failed: bad");
+    }
+
+    #[test]
+    fn no_failure_is_no_error() {
+        let mut steps = Steps::default();
+        assert!(steps.step("one", || passed(Ok(()))));
+        assert!(steps.finish().is_ok());
+    }
+}
