@@ -1,2 +1,12 @@
-//! Engine.
+//! Language models on nothing but `core`: GGUF bytes in, text out; no `std`, no `alloc`, no panics on data.
 #![no_std]
+#![deny(unsafe_code)]
+
+pub mod arena;
+pub mod error;
+
+#[doc(inline)]
+pub use corelm_ops as ops;
+
+/// The id of a token: an index into the vocabulary.
+pub type Token = u32;
