@@ -1,0 +1,262 @@
+//! Views: weights read in place. Bytes are checked once, here, then trusted.
+
+use core::fmt;
+use core::ops::Range;
+
+use crate::block::{Bf16, Block, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, F32, GgmlType};
+
+/// Why bytes cannot be seen as a matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ViewError {
+    /// A row of `cols` values is no whole, positive number of blocks.
+    RaggedRow {
+        /// Values in a row.
+        cols: usize,
+    },
+    /// The matrix needs more bytes than an address can count.
+    TooLarge,
+    /// Fewer bytes are there than the matrix needs.
+    Truncated {
+        /// Bytes needed.
+        need: usize,
+        /// Bytes there.
+        have: usize,
+    },
+}
+
+impl fmt::Display for ViewError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RaggedRow { cols } => write!(f, "a row of {cols} values is no whole number of blocks"),
+            Self::TooLarge => write!(f, "the matrix is larger than memory can be"),
+            Self::Truncated { need, have } => write!(f, "the matrix needs {need} bytes, {have} are there"),
+        }
+    }
+}
+
+impl core::error::Error for ViewError {}
+
+/// A row-major matrix of blocks, borrowed; `Copy`.
+#[derive(Debug)]
+pub struct Rows<'m, B> {
+    blocks: &'m [B],
+    rows: usize,
+    row_blocks: usize,
+}
+
+impl<B> Clone for Rows<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<B> Copy for Rows<'_, B> {}
+
+impl<'m, B: Block> Rows<'m, B> {
+    /// Borrows the front of `bytes` as a `rows x cols` matrix; nothing is copied. Bytes behind it are ignored.
+    ///
+    /// # Errors
+    ///
+    /// [`ViewError::RaggedRow`] when `cols` is zero or no multiple of the block; [`ViewError::TooLarge`] when the size
+    /// overflows; [`ViewError::Truncated`] when `bytes` is too short.
+    pub fn from_bytes(bytes: &'m [u8], rows: usize, cols: usize) -> Result<Self, ViewError> {
+        let row_blocks = Self::row_blocks(cols)?;
+        let n_blocks = rows.checked_mul(row_blocks).ok_or(ViewError::TooLarge)?;
+        let need = n_blocks.checked_mul(size_of::<B>()).ok_or(ViewError::TooLarge)?;
+        let Some(bytes) = bytes.get(..need) else {
+            return Err(ViewError::Truncated { need, have: bytes.len() });
+        };
+        // SAFETY: `B: Block` has alignment 1, no padding and no invalid pattern; `need` bytes were just taken.
+        let blocks = unsafe { core::slice::from_raw_parts(bytes.as_ptr().cast::<B>(), n_blocks) };
+        Ok(Self { blocks, rows, row_blocks })
+    }
+
+    /// Sees `blocks` as rows of `cols` values.
+    ///
+    /// # Errors
+    ///
+    /// [`ViewError::RaggedRow`] when `cols` is zero or no multiple of the block, or `blocks` is no whole number of rows.
+    pub fn from_blocks(blocks: &'m [B], cols: usize) -> Result<Self, ViewError> {
+        let row_blocks = Self::row_blocks(cols)?;
+        let rows = blocks.len().checked_div(row_blocks).ok_or(ViewError::RaggedRow { cols })?;
+        if rows.checked_mul(row_blocks) != Some(blocks.len()) {
+            return Err(ViewError::RaggedRow { cols });
+        }
+        Ok(Self { blocks, rows, row_blocks })
+    }
+
+    fn row_blocks(cols: usize) -> Result<usize, ViewError> {
+        let values = B::TYPE.block_values();
+        if cols == 0 || cols % values != 0 {
+            return Err(ViewError::RaggedRow { cols });
+        }
+        Ok(cols / values)
+    }
+
+    /// Rows.
+    pub fn rows(self) -> usize {
+        self.rows
+    }
+
+    /// Values in a row.
+    pub fn cols(self) -> usize {
+        self.row_blocks * B::VALUES
+    }
+
+    /// All blocks, row after row.
+    pub fn blocks(self) -> &'m [B] {
+        self.blocks
+    }
+
+    /// Row `i`, or `None` behind the last.
+    pub fn row(self, i: usize) -> Option<&'m [B]> {
+        let start = i.checked_mul(self.row_blocks)?;
+        self.blocks.get(start..start.checked_add(self.row_blocks)?)
+    }
+
+    /// The rows in order.
+    pub fn iter(self) -> impl Iterator<Item = &'m [B]> {
+        (0..self.rows).filter_map(move |i| self.row(i))
+    }
+
+    /// The rows of `range`, cut to those there are.
+    pub fn slice(self, range: Range<usize>) -> Self {
+        let end = range.end.min(self.rows);
+        let start = range.start.min(end);
+        let blocks = self.blocks.get(start * self.row_blocks..end * self.row_blocks).unwrap_or(&[]);
+        Self { blocks, rows: end - start, row_blocks: self.row_blocks }
+    }
+}
+
+/// A row-major matrix of any supported type, `[out][in]` for weights; `Copy`.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Matrix<'m> {
+    /// Of [`F32`].
+    F32(Rows<'m, F32>),
+    /// Of [`F16`].
+    F16(Rows<'m, F16>),
+    /// Of [`Bf16`].
+    Bf16(Rows<'m, Bf16>),
+    /// Of [`BlockQ4_0`].
+    Q4_0(Rows<'m, BlockQ4_0>),
+    /// Of [`BlockQ4_1`].
+    Q4_1(Rows<'m, BlockQ4_1>),
+    /// Of [`BlockQ8_0`].
+    Q8_0(Rows<'m, BlockQ8_0>),
+}
+
+/// Runs `$body` with `$rows` bound to the [`Rows`] inside a [`Matrix`], whatever its type.
+macro_rules! with_rows {
+    ($matrix:expr, $rows:ident => $body:expr) => {
+        match $matrix {
+            Matrix::F32($rows) => $body,
+            Matrix::F16($rows) => $body,
+            Matrix::Bf16($rows) => $body,
+            Matrix::Q4_0($rows) => $body,
+            Matrix::Q4_1($rows) => $body,
+            Matrix::Q8_0($rows) => $body,
+        }
+    };
+}
+
+impl<'m> Matrix<'m> {
+    /// Borrows the front of `bytes` as a `rows x cols` matrix of type `ty`; nothing is copied, any address will do.
+    ///
+    /// # Errors
+    ///
+    /// As [`Rows::from_bytes`].
+    pub fn new(ty: GgmlType, bytes: &'m [u8], rows: usize, cols: usize) -> Result<Self, ViewError> {
+        Ok(match ty {
+            GgmlType::F32 => Self::F32(Rows::from_bytes(bytes, rows, cols)?),
+            GgmlType::F16 => Self::F16(Rows::from_bytes(bytes, rows, cols)?),
+            GgmlType::BF16 => Self::Bf16(Rows::from_bytes(bytes, rows, cols)?),
+            GgmlType::Q4_0 => Self::Q4_0(Rows::from_bytes(bytes, rows, cols)?),
+            GgmlType::Q4_1 => Self::Q4_1(Rows::from_bytes(bytes, rows, cols)?),
+            GgmlType::Q8_0 => Self::Q8_0(Rows::from_bytes(bytes, rows, cols)?),
+        })
+    }
+
+    /// Rows.
+    pub fn rows(self) -> usize {
+        with_rows!(self, r => r.rows())
+    }
+
+    /// Values in a row.
+    pub fn cols(self) -> usize {
+        with_rows!(self, r => r.cols())
+    }
+
+    /// Type of the values.
+    pub fn ty(self) -> GgmlType {
+        match self {
+            Self::F32(_) => GgmlType::F32,
+            Self::F16(_) => GgmlType::F16,
+            Self::Bf16(_) => GgmlType::BF16,
+            Self::Q4_0(_) => GgmlType::Q4_0,
+            Self::Q4_1(_) => GgmlType::Q4_1,
+            Self::Q8_0(_) => GgmlType::Q8_0,
+        }
+    }
+
+    /// Whether products with this matrix read Q8_0 activations (and not f32).
+    pub fn is_quantized(self) -> bool {
+        matches!(self, Self::Q4_0(_) | Self::Q4_1(_) | Self::Q8_0(_))
+    }
+
+    /// The rows of `range`, cut to those there are.
+    pub fn slice_rows(self, range: Range<usize>) -> Self {
+        match self {
+            Self::F32(r) => Self::F32(r.slice(range)),
+            Self::F16(r) => Self::F16(r.slice(range)),
+            Self::Bf16(r) => Self::Bf16(r.slice(range)),
+            Self::Q4_0(r) => Self::Q4_0(r.slice(range)),
+            Self::Q4_1(r) => Self::Q4_1(r.slice(range)),
+            Self::Q8_0(r) => Self::Q8_0(r.slice(range)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_read_in_place_at_any_address() {
+        let bytes: [u8; 4 * 18 + 1] = core::array::from_fn(|i| i as u8);
+        for offset in 0..2 {
+            let rows = Rows::<BlockQ4_0>::from_bytes(&bytes[offset..], 2, 64).unwrap();
+            assert_eq!((rows.rows(), rows.cols(), rows.iter().count()), (2, 64, 2));
+            let block = rows.row(1).unwrap()[1];
+            assert_eq!(block.qs[0], (offset + 3 * 18 + 2) as u8);
+            assert!(rows.row(2).is_none() && rows.row(usize::MAX).is_none());
+        }
+    }
+
+    #[test]
+    fn bad_shapes_are_errors() {
+        let bytes = [0u8; 36];
+        let view = |ty, rows, cols| Matrix::new(ty, &bytes, rows, cols).map(|_| ());
+        assert_eq!(view(GgmlType::Q4_0, 2, 32), Ok(()));
+        assert_eq!(view(GgmlType::Q4_0, 0, 32), Ok(()));
+        assert_eq!(view(GgmlType::Q4_0, 1, 33), Err(ViewError::RaggedRow { cols: 33 }));
+        assert_eq!(view(GgmlType::F32, 1, 0), Err(ViewError::RaggedRow { cols: 0 }));
+        assert_eq!(view(GgmlType::Q4_0, 3, 32), Err(ViewError::Truncated { need: 54, have: 36 }));
+        assert_eq!(view(GgmlType::F32, usize::MAX, 2), Err(ViewError::TooLarge));
+        assert_eq!(view(GgmlType::F32, usize::MAX / 2, 1), Err(ViewError::TooLarge));
+        let blocks = [F32::ZERO; 6];
+        assert!(Rows::from_blocks(&blocks, 4).is_err() && Rows::from_blocks(&blocks, 0).is_err());
+        assert_eq!(Rows::from_blocks(&blocks, 3).unwrap().rows(), 2);
+    }
+
+    #[test]
+    fn slices_are_clamped() {
+        let blocks: [F32; 6] = core::array::from_fn(|i| F32::new(i as f32));
+        let rows = Rows::from_blocks(&blocks, 2).unwrap();
+        assert_eq!(rows.slice(1..9).rows(), 2);
+        assert_eq!(rows.slice(1..9).row(0).unwrap()[0].to_f32(), 2.0);
+        #[allow(clippy::reversed_empty_ranges)]
+        let empty = [rows.slice(3..4), rows.slice(2..1), rows.slice(usize::MAX..usize::MAX)];
+        assert!(empty.iter().all(|r| r.rows() == 0 && r.row(0).is_none() && r.cols() == 2));
+    }
+}

@@ -1,0 +1,176 @@
+//! [`Workers`]: the cores an embedder lends, and the two ways work is cut up for them.
+//!
+//! Parts are handed out by an atomic counter, so that no part is done twice and none is left undone whatever the
+//! embedder's `run` does; results never depend on which worker took a part.
+
+use core::marker::PhantomData;
+use core::num::NonZeroUsize;
+use core::ops::Range;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::tile::TileMut;
+
+/// Cores that can run a job together.
+pub trait Workers: Sync {
+    /// How many workers there are, the caller among them: at least 1.
+    fn count(&self) -> usize;
+
+    /// Calls `job(i)` once for every `i < count()`, at the same time where it can, and returns when all have returned.
+    fn run(&self, job: &(dyn Fn(usize) + Sync));
+}
+
+/// The calling core alone.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Single;
+
+impl Workers for Single {
+    fn count(&self) -> usize {
+        1
+    }
+
+    fn run(&self, job: &(dyn Fn(usize) + Sync)) {
+        job(0);
+    }
+}
+
+/// Calls `body(columns, tile)` for parts of `cols_per_part` columns (the last may be narrower) that cover `dst`.
+///
+/// `columns` counts from `dst`'s first column. Returns when all parts are done.
+pub fn for_each_columns(
+    workers: &dyn Workers,
+    dst: TileMut<'_>,
+    cols_per_part: NonZeroUsize,
+    body: &(dyn Fn(Range<usize>, TileMut<'_>) + Sync),
+) {
+    let cols = dst.cols();
+    for_each_part(workers, div_ceil(cols, cols_per_part), &|part| {
+        let start = part.saturating_mul(cols_per_part.get());
+        let columns = start..start.saturating_add(cols_per_part.get()).min(cols);
+        // SAFETY: each part number is handed out once, so these columns are borrowed once; `dst` itself stays unused.
+        let tile = unsafe { dst.columns(columns.clone()) };
+        body(columns, tile);
+    });
+}
+
+/// Calls `body(i, chunk_i)` for every chunk of `chunk` elements of `dst` (the last may be shorter).
+///
+/// Returns when all chunks are done.
+pub fn for_each_chunk<T: Send>(
+    workers: &dyn Workers,
+    dst: &mut [T],
+    chunk: NonZeroUsize,
+    body: &(dyn Fn(usize, &mut [T]) + Sync),
+) {
+    let len = dst.len();
+    let parts = Parts { origin: NonNull::from(dst).cast::<T>(), borrow: PhantomData };
+    for_each_part(workers, div_ceil(len, chunk), &|part| {
+        let start = part.saturating_mul(chunk.get()).min(len);
+        let chunk_len = (len - start).min(chunk.get());
+        // SAFETY: `start + chunk_len <= len`; each part number is handed out once, so this chunk is borrowed once.
+        let slice = unsafe { core::slice::from_raw_parts_mut(parts.origin().add(start).as_ptr(), chunk_len) };
+        body(part, slice);
+    });
+}
+
+/// Hands the numbers `0..n_parts` to the workers, each once; the caller does what they left.
+fn for_each_part(workers: &dyn Workers, n_parts: usize, body: &(dyn Fn(usize) + Sync)) {
+    let next = AtomicUsize::new(0);
+    let work = |_worker: usize| {
+        // Relaxed is enough: parts share nothing, and `run` returning orders their results before what follows.
+        while let Ok(part) =
+            next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < n_parts).then(|| n + 1))
+        {
+            body(part);
+        }
+    };
+    if workers.count() > 1 && n_parts > 1 {
+        workers.run(&work);
+    }
+    work(0);
+}
+
+/// `n / by`, rounded up.
+fn div_ceil(n: usize, by: NonZeroUsize) -> usize {
+    n / by + usize::from(n % by != 0)
+}
+
+/// A slice whose chunks go to different workers.
+struct Parts<'a, T> {
+    origin: NonNull<T>,
+    borrow: PhantomData<&'a mut [T]>,
+}
+
+impl<T> Parts<'_, T> {
+    /// The first element; a method, so that closures capture the whole (and `Sync`) struct.
+    fn origin(&self) -> NonNull<T> {
+        self.origin
+    }
+}
+
+// SAFETY: shared only to hand out disjoint chunks, each to one worker, and `T: Send` may move there.
+unsafe impl<T: Send> Sync for Parts<'_, T> {}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+
+    /// `n` scoped threads; with `lazy`, all but the caller stay away.
+    struct Threads {
+        n: usize,
+        lazy: bool,
+    }
+
+    impl Workers for Threads {
+        fn count(&self) -> usize {
+            self.n
+        }
+        fn run(&self, job: &(dyn Fn(usize) + Sync)) {
+            if !self.lazy {
+                std::thread::scope(|s| (0..self.n).for_each(|i| drop(s.spawn(move || job(i)))));
+            }
+        }
+    }
+
+    const ALL: [&dyn Workers; 4] = [
+        &Single,
+        &Threads { n: 3, lazy: false },
+        &Threads { n: 3, lazy: true },
+        &Threads { n: 0, lazy: false },
+    ];
+
+    #[test]
+    fn every_column_is_done_once() {
+        for workers in ALL {
+            for part in 1..9 {
+                let mut values = [0.0f32; 2 * 7];
+                let part = NonZeroUsize::new(part).unwrap();
+                for_each_columns(workers, TileMut::new(&mut values, 7), part, &|columns, mut tile| {
+                    for i in 0..tile.rows() {
+                        for (x, c) in tile.row_mut(i).unwrap().iter_mut().zip(columns.clone()) {
+                            *x += (10 * i + c) as f32;
+                        }
+                    }
+                });
+                let want: [f32; 14] = core::array::from_fn(|i| (10 * (i / 7) + i % 7) as f32);
+                assert_eq!(values, want);
+            }
+        }
+    }
+
+    #[test]
+    fn every_chunk_is_done_once() {
+        for workers in ALL {
+            for len in 0..9 {
+                let mut values = [0usize; 9];
+                let chunk = NonZeroUsize::new(4).unwrap();
+                for_each_chunk(workers, &mut values[..len], chunk, &|i, chunk| {
+                    chunk.iter_mut().for_each(|x| *x += i + 1);
+                });
+                let want: [usize; 9] = core::array::from_fn(|i| if i < len { i / 4 + 1 } else { 0 });
+                assert_eq!(values, want);
+            }
+        }
+    }
+}
