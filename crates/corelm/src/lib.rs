@@ -4,6 +4,7 @@
 
 pub mod arena;
 pub mod error;
+pub mod sampler;
 
 #[doc(inline)]
 pub use corelm_ops as ops;
