@@ -1,12 +1,14 @@
 //! The steps that `test` and `check` are made of.
 
+use crate::baseline::Baseline;
+use crate::json_lines;
 use crate::kernel::Board;
 use crate::process::{self, cargo, logged};
 use crate::qemu::{Boot, Cpu};
-use crate::readme;
 use crate::setup::{KERNEL_TARGET, Toolchain, X86_TARGET};
 use crate::steps::{Outcome, Steps, passed};
 use crate::workspace;
+use crate::{readme, run};
 use anyhow::{Context, Result, bail, ensure};
 use std::fs;
 use std::path::Path;
@@ -78,6 +80,37 @@ pub fn cases_in_qemu(image: &Path, cpu: Cpu) -> Result<Outcome> {
 pub fn raspi3b_boots(image: &Path) -> Result<Outcome> {
     let boot = Boot { board: Board::Raspi3b, ..Boot::new(Cpu::CortexA53, "mode=run n=4") };
     passed(boot.checked(image))
+}
+
+/// The benchmarks' exact instruction counts against the baseline named after the CPU.
+///
+/// # Errors
+///
+/// When a case is worse than recorded.
+pub fn counts_as_recorded(image: &Path, cpu: Cpu, toolchain: Toolchain) -> Result<Outcome> {
+    let recorded = Baseline::load(cpu.name())?;
+    let counted = run::count(image, cpu, toolchain)?;
+    if let Some(difference) = recorded.differs_in_compiler(&counted) {
+        return Ok(Outcome::Skipped(difference));
+    }
+    let comparison = recorded.compare(&counted);
+    ensure!(comparison.worse.is_empty(), "worse than recorded:\n{}", comparison.worse.join("\n"));
+    Ok(Outcome::Passed(comparison.n_same + comparison.better.len()))
+}
+
+/// The kernel generates the same ids on two cores as on one.
+///
+/// # Errors
+///
+/// When the ids differ, or there are none.
+pub fn same_ids_on_two_cores(image: &Path) -> Result<Outcome> {
+    let ids = |smp: u32| {
+        let line = format!("mode=generate n=16 json=1 smp={smp}");
+        json_lines::ids(&Boot { smp, ..Boot::new(Cpu::CortexA72, line) }.checked(image)?)
+    };
+    let (one, two) = (ids(1)?, ids(2)?);
+    ensure!(!one.is_empty() && one == two, "ids on one core {one:?}, on two {two:?}");
+    Ok(Outcome::Passed(1))
 }
 
 /// Every command that the README shows runs, apart from this one and those that fetch the repository.

@@ -2,12 +2,15 @@
 //!
 //! - `setup.rs` installs what is missing; every other command calls it first
 //! - `kernel.rs` builds the flat kernel image, `qemu.rs` boots it, `run.rs` is the command around both
-//! - `test.rs` and `check.rs` are lists of steps (`steps.rs`), which `checks.rs` holds
-//! - `readme.rs` finds the README's commands
+//! - `test.rs` and `check.rs` are lists of steps (`steps.rs`), which `checks.rs` holds; `golden.rs` compares with known outputs
+//! - `baseline.rs` compares benchmark counts with recorded ones, `readme.rs` finds the README's commands
 
+mod baseline;
 mod bench;
 mod check;
 mod checks;
+mod golden;
+mod json_lines;
 mod kernel;
 mod process;
 mod qemu;

@@ -1,11 +1,12 @@
 //! `cargo xtask run`: builds the kernel, boots it in QEMU and exits with its verdict.
 
+use crate::baseline::{self, Baseline};
 use crate::kernel::{self, Board};
 use crate::qemu::{Boot, Cpu, word};
-use crate::setup;
-use anyhow::{Context, Result, bail};
+use crate::setup::{self, Toolchain};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus};
 use std::time::Duration;
 
@@ -48,6 +49,12 @@ pub struct Options {
     /// Count instructions exactly: slower, repeats to the last digit
     #[arg(long)]
     icount: bool,
+    /// Record the benchmarks' exact counts as a baseline; implies --bench-only --json --icount
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["shell", "baseline"])]
+    save_baseline: Option<String>,
+    /// Compare the benchmarks' exact counts with a baseline; implies --bench-only --json --icount
+    #[arg(long, value_name = "NAME", conflicts_with = "shell")]
+    baseline: Option<String>,
     /// Seconds after which QEMU is killed
     #[arg(long, value_name = "SECONDS", default_value_t = 900)]
     timeout: u64,
@@ -62,8 +69,42 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let boot = options.boot()?;
     let toolchain = setup::for_kernel()?;
     let image = kernel::build(toolchain, options.board, true)?;
-    let status = if options.shell { boot.interactive(&image)? } else { boot.capture(&image, true)?.0 };
+    if options.shell {
+        return exit_code(boot.interactive(&image)?);
+    }
+    let (status, printed) = boot.capture(&image, true)?;
+    if status.success() && options.counts_exactly() {
+        let new = Baseline::from_rows(&printed, &baseline::rustc_version(toolchain)?)?;
+        if let Some(name) = &options.save_baseline {
+            eprintln!("recorded {}", new.save(name)?.display());
+        }
+        if let Some(name) = &options.baseline {
+            compare(&Baseline::load(name)?, &new)?;
+        }
+    }
     exit_code(status)
+}
+
+/// Boots the benchmarks with exact counts and collects them.
+///
+/// # Errors
+///
+/// When the boot fails or prints no row.
+pub fn count(image: &Path, cpu: Cpu, toolchain: Toolchain) -> Result<Baseline> {
+    let boot = Boot { icount: true, ..Boot::new(cpu, "mode=bench json=1") };
+    Baseline::from_rows(&boot.checked(image)?, &baseline::rustc_version(toolchain)?)
+}
+
+fn compare(old: &Baseline, new: &Baseline) -> Result<()> {
+    if let Some(difference) = old.differs_in_compiler(new) {
+        eprintln!("warning: another compiler counts differently: {difference}");
+    }
+    let comparison = old.compare(new);
+    comparison.better.iter().for_each(|line| eprintln!("better  {line}"));
+    comparison.worse.iter().for_each(|line| eprintln!("worse   {line}"));
+    eprintln!("{} cases as recorded", comparison.n_same);
+    ensure!(comparison.worse.is_empty(), "{} cases are worse than the baseline", comparison.worse.len());
+    Ok(())
 }
 
 impl Options {
@@ -80,16 +121,21 @@ impl Options {
             board: self.board,
             smp: self.smp,
             memory_mib,
-            icount: self.icount,
+            icount: self.icount || self.counts_exactly(),
             initrd: self.model.clone(),
             timeout: Duration::from_secs(self.timeout),
             ..Boot::new(self.cpu, self.command_line())
         })
     }
 
+    /// Whether the counts go to or against a baseline.
+    fn counts_exactly(&self) -> bool {
+        self.save_baseline.is_some() || self.baseline.is_some()
+    }
+
     /// The kernel's command line: `key=value` words.
     fn command_line(&self) -> String {
-        let mode = match (self.shell, self.bench_only) {
+        let mode = match (self.shell, self.bench_only || self.counts_exactly()) {
             (true, _) => "shell",
             (false, true) => "bench",
             (false, false) => "run",
@@ -107,7 +153,7 @@ impl Options {
         if self.model.is_some() {
             line += &word("model", "initrd");
         }
-        if self.json {
+        if self.json || self.counts_exactly() {
             line += &word("json", "1");
         }
         line
@@ -141,6 +187,8 @@ mod tests {
         assert_eq!(asked.command_line(), "mode=run prompt=\"A fault\" n=8 smp=2 json=1");
         assert_eq!(options(&["--shell"]).command_line(), "mode=shell");
         assert_eq!(options(&["--bench-only"]).command_line(), "mode=bench");
+        assert_eq!(options(&["--baseline", "max"]).command_line(), "mode=bench json=1");
+        assert!(options(&["--save-baseline", "max"]).boot().unwrap().icount);
     }
 
     #[test]

@@ -49,6 +49,11 @@ impl Toolchain {
         command
     }
 
+    /// `rustc` of this toolchain.
+    pub fn rustc(self) -> Command {
+        Command::new(if self == Toolchain::Debian { DEBIAN_RUSTC } else { "rustc" })
+    }
+
     /// The folder [`Toolchain::cargo`] builds into; two compilers never share one.
     pub fn target_dir(self) -> std::path::PathBuf {
         let dir = crate::workspace::target_dir();

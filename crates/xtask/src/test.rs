@@ -1,6 +1,7 @@
 //! `cargo xtask test`: everything, on the host and in QEMU.
 
 use crate::checks;
+use crate::golden::runs;
 use crate::kernel::{self, Board};
 use crate::process::{cargo, logged};
 use crate::qemu::Cpu;
@@ -26,6 +27,17 @@ pub fn test() -> Result<()> {
     });
     steps.step("documentation tests", || checks::cargo_test(&["--doc"], "doc-tests"));
 
+    let mut corelm = None;
+    steps.step("command line build", || {
+        corelm = Some(runs::build_command_line()?);
+        Ok(Outcome::Passed(1))
+    });
+    if let Some(corelm) = &corelm {
+        for backend in runs::HOST_BACKENDS {
+            steps.step(&format!("golden outputs, host, {backend}"), || runs::on_host(corelm, backend));
+        }
+    }
+
     let mut image = None;
     steps.step("kernel build, virt", || {
         image = Some(kernel::build(toolchain, Board::Virt, false)?);
@@ -34,6 +46,13 @@ pub fn test() -> Result<()> {
     if let Some(image) = &image {
         for cpu in Cpu::TESTED {
             steps.step(&format!("cases in QEMU, {}", cpu.name()), || checks::cases_in_qemu(image, cpu));
+        }
+        steps.step("golden outputs, QEMU", || runs::in_qemu(image, Cpu::CortexA72));
+        steps.step("two cores, same ids", || checks::same_ids_on_two_cores(image));
+        for cpu in Cpu::TESTED {
+            steps.step(&format!("counts as recorded, {}", cpu.name()), || {
+                checks::counts_as_recorded(image, cpu, toolchain)
+            });
         }
     }
     steps.step("raspi3b boots", || checks::raspi3b_boots(&kernel::build(toolchain, Board::Raspi3b, false)?));
