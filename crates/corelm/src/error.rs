@@ -75,8 +75,10 @@ pub enum ModelError {
     },
     /// `general.alignment` is no u32 power of two in 8..=65536.
     BadAlignment {
-        /// The value found; the largest number when it is no u32.
+        /// The value found, 0 when it is no integer.
         value: u64,
+        /// The value type found, an id of GGUF.
+        found: u32,
     },
     /// A tensor without dimensions, with more than four, or with one that is 0.
     BadDims {
@@ -395,9 +397,10 @@ impl fmt::Display for ModelError {
             Self::DuplicateTensor { first, second } => {
                 write!(f, "tensors {first} and {second} have the same name")
             }
-            Self::BadAlignment { value } => {
-                write!(f, "general.alignment {value}; it must be a u32 power of two in 8..=65536")
-            }
+            Self::BadAlignment { value, found } => write!(
+                f,
+                "general.alignment is {value} of type {found}; it must be a u32 (type 4) power of two in 8..=65536"
+            ),
             Self::BadDims { tensor, n_dims } => {
                 write!(
                     f,

@@ -4,6 +4,7 @@
 
 pub mod arena;
 pub mod error;
+pub mod gguf;
 pub mod sampler;
 
 #[doc(inline)]
