@@ -1,0 +1,64 @@
+//! The kernel's own heap: `linked_list_allocator` over the largest piece of RAM that nobody else uses.
+//!
+//! The engine never allocates from it behind the kernel's back: the kernel takes one block for a session's arena and
+//! hands it over. First fit costs a walk over all holes, which is what the arena is measured against.
+
+use core::alloc::{GlobalAlloc, Layout};
+use core::mem::align_of;
+use core::ops::Range;
+use core::ptr::NonNull;
+
+use linked_list_allocator::Heap;
+
+use crate::lock::Lock;
+
+struct KernelHeap(Lock<Heap>);
+
+#[global_allocator]
+static HEAP: KernelHeap = KernelHeap(Lock::new(Heap::empty()));
+
+// SAFETY: every block comes from `Heap`, which hands out each byte of its region once until it comes back.
+unsafe impl GlobalAlloc for KernelHeap {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        self.0.with(|heap| heap.allocate_first_fit(layout).map_or(core::ptr::null_mut(), NonNull::as_ptr))
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        if let Some(block) = NonNull::new(block) {
+            // SAFETY: the caller of `dealloc` got the block from `alloc` with this layout.
+            self.0.with(|heap| unsafe { heap.deallocate(block, layout) });
+        }
+    }
+}
+
+/// Gives `region` to the heap; returns false, and leaves the heap empty, when it is too small to be one.
+///
+/// # Safety
+///
+/// Once. `region` is mapped, writable memory that nothing else uses from now on.
+pub unsafe fn init(region: Range<usize>) -> bool {
+    // `Heap::init` panics below three words and outside word alignment (RUSTSEC-2022-0063): decide before asking it.
+    const LEAST_BYTES: usize = 4096;
+    let Some(start) = region.start.checked_next_multiple_of(align_of::<usize>()) else { return false };
+    let bytes = region.end.saturating_sub(start) / align_of::<usize>() * align_of::<usize>();
+    if start == 0 || bytes < LEAST_BYTES {
+        return false;
+    }
+    // SAFETY: the caller's promise, and start and size were checked above.
+    HEAP.0.with(|heap| unsafe { heap.init(start as *mut u8, bytes) });
+    true
+}
+
+/// What the heap holds, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct HeapUse {
+    /// Bytes given to the heap.
+    pub size_bytes: usize,
+    /// Bytes handed out.
+    pub used_bytes: usize,
+}
+
+/// Returns what the heap holds now.
+pub fn usage() -> HeapUse {
+    HEAP.0.with(|heap| HeapUse { size_bytes: heap.size(), used_bytes: heap.used() })
+}

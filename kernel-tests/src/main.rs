@@ -1,2 +1,0 @@
-//! A kernel.
-fn main() {}
