@@ -3,6 +3,7 @@
 //! - `setup.rs` installs what is missing; every other command calls it first
 //! - `kernel.rs` builds the flat kernel image, `qemu.rs` boots it, `run.rs` is the command around both
 //! - `test.rs` and `check.rs` are lists of steps (`steps.rs`), which `checks.rs` holds; `golden.rs` compares with known outputs
+//! - `size.rs` reads bytes and stack depth off a linked kernel
 //! - `baseline.rs` compares benchmark counts with recorded ones, `readme.rs` finds the README's commands
 
 mod baseline;
@@ -17,6 +18,7 @@ mod qemu;
 mod readme;
 mod run;
 mod setup;
+mod size;
 mod steps;
 mod test;
 mod workspace;
@@ -41,6 +43,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Print the bytes and the stack that the engine costs a kernel
+    Size,
     /// Install what the other commands need
     Setup,
 }
@@ -61,6 +65,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Test => test::test()?,
         Command::Check => check::check()?,
         Command::Bench { args } => bench::bench(&args)?,
+        Command::Size => size::size(setup::for_kernel()?)?,
         Command::Setup => {
             setup::for_tests()?;
         }

@@ -1,0 +1,242 @@
+//! The deepest stack a program can reach: its call graph and the longest path through it, in bytes of frames.
+//!
+//! Calls through a pointer are bounded by the deepest function whose address is stored anywhere, [`NESTED`] times over:
+//! the engine nests no more (`Workers::run`, the job given to it, a routine of an `OpTable`). A cycle has no bound; it
+//! is named and its closing call left out.
+
+use super::a64::{self, Flow};
+use std::collections::BTreeSet;
+
+/// How many calls through pointers stand above one another at most.
+pub const NESTED: usize = 3;
+
+/// How far back the sum that makes a jump table's target is looked for, in instructions.
+const TABLE_WINDOW: usize = 8;
+
+/// A function of the program.
+#[derive(Clone, Debug, Default)]
+pub struct Function {
+    /// Its name.
+    pub name: String,
+    /// Its first address.
+    pub address: u64,
+    /// Its instructions.
+    pub code: Vec<u32>,
+    /// Bytes of its frame, where the compiler said so; else they are read off the prologue.
+    pub frame: Option<u64>,
+    /// Whether its address is stored somewhere, so that a pointer may call it.
+    pub is_pointed_at: bool,
+}
+
+/// What is known about the stack.
+#[derive(Debug, Default, PartialEq)]
+pub struct Depth {
+    /// Bytes along the deepest path of direct calls.
+    pub direct: u64,
+    /// That path: names and frames from the outside in.
+    pub path: Vec<(String, u64)>,
+    /// Bytes with [`NESTED`] calls through pointers.
+    pub bound: u64,
+    /// Functions that call through a pointer.
+    pub indirect: Vec<String>,
+    /// Calls that close a cycle: caller and callee.
+    pub cycles: Vec<(String, String)>,
+}
+
+/// Finds the deepest stack of the program made of `functions`, sorted by address.
+pub fn depth(functions: &[Function]) -> Depth {
+    let nodes: Vec<Node> = functions.iter().map(|function| Node::new(function, functions)).collect();
+    let mut cycles = BTreeSet::new();
+    let mut through_pointer = 0;
+    let mut direct = Vec::new();
+    let mut bound = 0;
+    for nested in 0..=NESTED {
+        let mut search =
+            Search { nodes: &nodes, through_pointer, depths: vec![State::New; nodes.len()], cycles };
+        let depths: Vec<u64> = (0..nodes.len()).map(|i| search.depth(i)).collect();
+        cycles = search.cycles;
+        bound = depths.iter().copied().max().unwrap_or(0);
+        let pointed_at = functions.iter().zip(&depths).filter(|(function, _)| function.is_pointed_at);
+        through_pointer = pointed_at.map(|(_, &depth)| depth).max().unwrap_or(0);
+        if nested == 0 {
+            direct = depths;
+        }
+    }
+    let name = |i: usize| functions[i].name.clone();
+    Depth {
+        direct: direct.iter().copied().max().unwrap_or(0),
+        path: path(&nodes, &direct).into_iter().map(|i| (name(i), nodes[i].frame)).collect(),
+        bound,
+        indirect: (0..nodes.len()).filter(|&i| nodes[i].calls_pointer).map(name).collect(),
+        cycles: cycles.into_iter().map(|(from, to)| (name(from), name(to))).collect(),
+    }
+}
+
+/// A function as the graph sees it.
+struct Node {
+    frame: u64,
+    callees: Vec<usize>,
+    calls_pointer: bool,
+}
+
+impl Node {
+    fn new(function: &Function, functions: &[Function]) -> Node {
+        let read_off = || function.code.iter().map(|&word| a64::stack_bytes(word)).sum();
+        let mut node =
+            Node { frame: function.frame.unwrap_or_else(read_off), callees: vec![], calls_pointer: false };
+        let own = function.address..function.address + 4 * function.code.len() as u64;
+        let mut address = function.address;
+        for (i, &word) in function.code.iter().enumerate() {
+            match a64::flow(word, address) {
+                Flow::Straight => {}
+                Flow::Branch(target) if own.contains(&target) => {}
+                Flow::Branch(target) | Flow::Call(target) => {
+                    node.callees.extend(containing(functions, target))
+                }
+                Flow::CallRegister(_) => node.calls_pointer = true,
+                Flow::BranchRegister(register) => {
+                    let before = &function.code[i.saturating_sub(TABLE_WINDOW)..i];
+                    node.calls_pointer |= !before.iter().any(|&word| a64::adds_into(word, register));
+                }
+            }
+            address += 4;
+        }
+        node.callees.sort_unstable();
+        node.callees.dedup();
+        node
+    }
+}
+
+/// The function that `address` lies in.
+fn containing(functions: &[Function], address: u64) -> Option<usize> {
+    let i = functions.partition_point(|function| function.address <= address).checked_sub(1)?;
+    let end = functions[i].address + 4 * functions[i].code.len() as u64;
+    (address < end).then_some(i)
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum State {
+    New,
+    Open,
+    Done(u64),
+}
+
+/// Longest paths by depth-first search, each function's kept.
+struct Search<'a> {
+    nodes: &'a [Node],
+    /// Bytes that a call through a pointer takes.
+    through_pointer: u64,
+    depths: Vec<State>,
+    cycles: BTreeSet<(usize, usize)>,
+}
+
+impl Search<'_> {
+    fn depth(&mut self, i: usize) -> u64 {
+        if let State::Done(depth) = self.depths[i] {
+            return depth;
+        }
+        self.depths[i] = State::Open;
+        let node = &self.nodes[i];
+        let mut below = if node.calls_pointer { self.through_pointer } else { 0 };
+        for &callee in &node.callees {
+            if self.depths[callee] == State::Open {
+                self.cycles.insert((i, callee));
+            } else {
+                below = below.max(self.depth(callee));
+            }
+        }
+        self.depths[i] = State::Done(node.frame + below);
+        node.frame + below
+    }
+}
+
+/// The functions along the deepest path.
+fn path(nodes: &[Node], depths: &[u64]) -> Vec<usize> {
+    let mut path = Vec::new();
+    let mut next = (0..nodes.len()).max_by_key(|&i| depths[i]);
+    while let Some(i) = next {
+        path.push(i);
+        let below = depths[i] - nodes[i].frame;
+        let goes_on = |callee: &usize| below > 0 && depths[*callee] == below && !path.contains(callee);
+        next = nodes[i].callees.iter().copied().find(goes_on);
+    }
+    path
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOP: u32 = 0xd503_201f;
+    const BLR_X8: u32 = 0xd63f_0100;
+
+    /// Functions of four instructions each, at 0, 16, 32, ...; `calls` are pairs of caller and callee.
+    fn program(frames: &[u64], calls: &[(usize, usize)]) -> Vec<Function> {
+        let mut functions: Vec<Function> = (0..frames.len())
+            .map(|i| Function {
+                name: format!("f{i}"),
+                address: 16 * i as u64,
+                code: vec![NOP; 4],
+                frame: Some(frames[i]),
+                is_pointed_at: false,
+            })
+            .collect();
+        for &(from, to) in calls {
+            let slot = functions[from].code.iter().position(|&word| word == NOP).unwrap();
+            let words = 4 * (to as i32 - from as i32) - slot as i32;
+            functions[from].code[slot] = 0x9400_0000 | words as u32 & 0x3ff_ffff;
+        }
+        functions
+    }
+
+    #[test]
+    fn the_deepest_path_is_found() {
+        let depth = depth(&program(&[16, 512, 32, 128], &[(0, 1), (0, 2), (2, 3), (1, 3)]));
+        assert_eq!((depth.direct, depth.bound), (656, 656));
+        let names: Vec<&str> = depth.path.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["f0", "f1", "f3"]);
+        assert!(depth.cycles.is_empty() && depth.indirect.is_empty());
+    }
+
+    #[test]
+    fn recursion_is_named() {
+        let depth = depth(&program(&[16, 32], &[(0, 1), (1, 1), (1, 0)]));
+        assert_eq!(depth.cycles, [("f1".into(), "f0".into()), ("f1".into(), "f1".into())]);
+        assert_eq!(depth.direct, 48);
+    }
+
+    #[test]
+    fn pointers_reach_what_is_pointed_at() {
+        let mut functions = program(&[16, 100, 1000], &[]);
+        functions[0].code[0] = BLR_X8;
+        functions[1].code[0] = BLR_X8;
+        functions[1].is_pointed_at = true;
+        let depth = depth(&functions);
+        assert_eq!(depth.indirect, ["f0", "f1"]);
+        // f0 and three levels of f1: the fourth would be one too many; f2 stands alone.
+        assert_eq!((depth.direct, depth.bound), (1000, 1000));
+        functions[2].frame = Some(0);
+        assert_eq!(super::depth(&functions).bound, 400);
+    }
+
+    #[test]
+    fn a_jump_table_is_no_call_but_a_tail_call_is() {
+        let mut functions = program(&[8, 64], &[]);
+        functions[0].code[..2].copy_from_slice(&[0x8b0a_0929, 0xd61f_0120]);
+        assert!(depth(&functions).indirect.is_empty());
+        functions[0].code[0] = 0xf940_0129; // ldr x9, [x9]
+        assert_eq!(depth(&functions).indirect, ["f0"]);
+        functions[0].code = vec![NOP, 0x1400_0003, NOP, NOP]; // b f1
+        assert_eq!(depth(&functions).direct, 72);
+        functions[0].code[1] = 0x17ff_ffff; // a loop
+        assert_eq!(depth(&functions).direct, 64);
+    }
+
+    #[test]
+    fn frames_the_compiler_does_not_tell_are_read_off() {
+        let mut functions = program(&[0], &[]);
+        functions[0].frame = None;
+        functions[0].code[0] = 0xd101_03ff; // sub sp, sp, #64
+        assert_eq!(depth(&functions).direct, 64);
+    }
+}
