@@ -39,7 +39,7 @@ pub enum ModelError {
         /// The largest accepted.
         max: u64,
     },
-    /// A key, a tensor name or a name among the values is not UTF-8.
+    /// A key or a tensor name is not UTF-8.
     NotUtf8 {
         /// Where its bytes begin.
         offset: u64,
@@ -213,6 +213,11 @@ pub enum ModelError {
         /// Index of the token or merge, or the number that is wrong.
         index: u64,
     },
+    /// A name among the values is not UTF-8.
+    NotUtf8Value {
+        /// The key.
+        key: &'static str,
+    },
     /// The arena is too small.
     Memory(ArenaError),
 }
@@ -313,6 +318,7 @@ impl ModelError {
             Self::WrongShape { .. } => 128,
             Self::WrongTensorType { .. } => 129,
             Self::BadVocab { .. } => 130,
+            Self::NotUtf8Value { .. } => 131,
             Self::Memory(error) => error.code(),
         }
     }
@@ -345,6 +351,7 @@ impl ModelError {
             Self::Memory(_) => ErrorClass::Memory,
             Self::BadMagic { .. }
             | Self::NotUtf8 { .. }
+            | Self::NotUtf8Value { .. }
             | Self::BadBool { .. }
             | Self::BadValueType { .. }
             | Self::EmptyName { .. }
@@ -452,6 +459,7 @@ impl fmt::Display for ModelError {
                 write!(f, "tensor {tensor} has type {id} ({}), not possible in its place", ggml_type_name(id))
             }
             Self::BadVocab { fault, index } => write!(f, "vocabulary: {fault} ({index})"),
+            Self::NotUtf8Value { key } => write!(f, "metadata key {key} is not utf-8"),
             Self::Memory(error) => error.fmt(f),
         }
     }

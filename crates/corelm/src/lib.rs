@@ -3,9 +3,11 @@
 #![deny(unsafe_code)]
 
 pub mod arena;
+pub mod config;
 pub mod error;
 pub mod gguf;
 pub mod sampler;
+pub mod weights;
 
 #[doc(inline)]
 pub use corelm_ops as ops;
