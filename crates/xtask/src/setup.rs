@@ -6,6 +6,7 @@
 use crate::process;
 use anyhow::{Context, Result, bail};
 use std::env;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// The target the kernel is built for.
@@ -55,7 +56,7 @@ impl Toolchain {
     }
 
     /// The folder [`Toolchain::cargo`] builds into; two compilers never share one.
-    pub fn target_dir(self) -> std::path::PathBuf {
+    pub fn target_dir(self) -> PathBuf {
         let dir = crate::workspace::target_dir();
         if self == Toolchain::Debian { dir.join("debian") } else { dir }
     }
@@ -87,6 +88,11 @@ pub fn for_kernel() -> Result<Toolchain> {
 /// When something cannot be installed; the error says the command to type.
 pub fn for_tests() -> Result<Toolchain> {
     let toolchain = for_kernel()?;
+    for name in missing("component", &COMPONENTS).unwrap_or_default() {
+        if let Err(error) = add("component", name) {
+            eprintln!("setup: {error:#}");
+        }
+    }
     for tool in ["cargo-fmt", "cargo-clippy"] {
         if !process::is_installed(tool) {
             bail!("{tool} is missing and cannot be fetched; type: rustup component add rustfmt clippy");
@@ -98,53 +104,53 @@ pub fn for_tests() -> Result<Toolchain> {
 fn toolchain() -> Result<Toolchain> {
     match env::var(TOOLCHAIN_VARIABLE).as_deref() {
         Ok("debian") => return debian(),
-        Ok("rustup") => return rustup().map(|()| Toolchain::Rustup),
+        Ok("rustup") => return rustup(),
         Ok(other) => bail!("{TOOLCHAIN_VARIABLE}={other}: the choices are rustup and debian"),
         Err(_) => {}
     }
-    let Err(rustup) = rustup() else { return Ok(Toolchain::Rustup) };
-    eprintln!("setup: no {KERNEL_TARGET} from rustup, trying Debian's rustc ({rustup:#})");
-    debian().with_context(|| format!("type: rustup target add {KERNEL_TARGET} {X86_TARGET}"))
+    // Where Debian's compiler had to be installed once, rustup is not asked again.
+    if has_debian() && !missing("target", &[KERNEL_TARGET]).is_ok_and(|targets| targets.is_empty()) {
+        return debian();
+    }
+    let Err(error) = rustup() else { return Ok(Toolchain::Rustup) };
+    eprintln!("setup: no {KERNEL_TARGET} from rustup, trying Debian's rustc");
+    debian().with_context(|| format!("{error:#}; type: rustup target add {KERNEL_TARGET}"))
 }
 
-/// Targets and components by rustup. Only the kernel's target is worth another road; a component that cannot be
-/// fetched is reported by the command that needs it.
-fn rustup() -> Result<()> {
-    let installed = process::output(Command::new("rustup").args(["target", "list", "--installed"]))?;
-    let targets = missing(&installed, &[KERNEL_TARGET, X86_TARGET]);
-    if !targets.is_empty() {
-        eprintln!("setup: rustup target add {}", targets.join(" "));
-        process::output(Command::new("rustup").args(["target", "add"]).args(targets))?;
+fn rustup() -> Result<Toolchain> {
+    for target in missing("target", &[KERNEL_TARGET, X86_TARGET])? {
+        add("target", target)?;
     }
-    let installed = process::output(Command::new("rustup").args(["component", "list", "--installed"]))?;
-    let components = missing(&installed, &COMPONENTS);
-    if !components.is_empty() {
-        eprintln!("setup: rustup component add {}", components.join(" "));
-        if let Err(error) =
-            process::output(Command::new("rustup").args(["component", "add"]).args(components))
-        {
-            eprintln!("setup: {error:#}");
-        }
-    }
+    Ok(Toolchain::Rustup)
+}
+
+/// `rustup <kind> add <name>`.
+fn add(kind: &str, name: &str) -> Result<()> {
+    eprintln!("setup: rustup {kind} add {name}");
+    process::output(Command::new("rustup").args([kind, "add", name]).env("RUST_BACKTRACE", "0"))?;
     Ok(())
 }
 
-/// The names of `wanted` that no line of rustup's list is, or starts with before its host triple.
-fn missing<'a>(installed: &str, wanted: &[&'a str]) -> Vec<&'a str> {
-    let has = |name: &str| {
-        installed.lines().any(|line| {
-            line.strip_prefix(name).is_some_and(|rest| {
-                rest.is_empty() || rest.starts_with("-x86_64") || rest.starts_with("-aarch64")
-            })
-        })
-    };
-    wanted.iter().copied().filter(|name| !has(name)).collect()
+/// The names of `wanted` that rustup has not installed; `kind` is `target` or `component`.
+fn missing<'a>(kind: &str, wanted: &[&'a str]) -> Result<Vec<&'a str>> {
+    let installed = process::output(Command::new("rustup").args([kind, "list", "--installed"]))?;
+    Ok(wanted.iter().copied().filter(|name| !is_listed(&installed, name)).collect())
+}
+
+/// Whether a line of rustup's list is `name`, or `name` and the host's triple.
+fn is_listed(installed: &str, name: &str) -> bool {
+    let is_host =
+        |rest: &str| rest.is_empty() || ["-x86_64-", "-aarch64-"].iter().any(|host| rest.starts_with(host));
+    installed.lines().any(|line| line.strip_prefix(name).is_some_and(is_host))
+}
+
+fn has_debian() -> bool {
+    let has = |tool: &&str| process::is_installed(tool);
+    Path::new(DEBIAN_LIBRARY).is_dir() && [DEBIAN_CARGO, DEBIAN_RUSTC, "ld.lld"].iter().all(has)
 }
 
 fn debian() -> Result<Toolchain> {
-    let has_library = || std::path::Path::new(DEBIAN_LIBRARY).is_dir();
-    let has_all = || [DEBIAN_CARGO, DEBIAN_RUSTC, "ld.lld"].iter().all(|tool| process::is_installed(tool));
-    if !(has_library() && has_all()) {
+    if !has_debian() {
         install_packages("Debian's Rust compiler", &DEBIAN_PACKAGES)?;
     }
     Ok(Toolchain::Debian)
@@ -175,11 +181,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn missing_names_are_found_in_rustups_lists() {
+    fn names_are_found_in_rustups_lists() {
         let targets = "aarch64-unknown-none-softfloat\nx86_64-unknown-linux-gnu\nx86_64-unknown-none\n";
-        assert_eq!(missing(targets, &[KERNEL_TARGET, X86_TARGET]), [KERNEL_TARGET]);
+        assert!(!is_listed(targets, KERNEL_TARGET) && is_listed(targets, X86_TARGET));
         let components = "clippy-x86_64-unknown-linux-gnu\nllvm-tools-aarch64-unknown-linux-gnu\nrust-src\n";
-        assert_eq!(missing(components, &COMPONENTS), ["rustfmt"]);
+        let absent: Vec<_> = COMPONENTS.into_iter().filter(|name| !is_listed(components, name)).collect();
+        assert_eq!(absent, ["rustfmt"]);
     }
 
     #[test]
