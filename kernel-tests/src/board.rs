@@ -58,27 +58,23 @@ pub struct Context {
 /// `NoDescription` when there is none; the errors of [`dtb::machine`].
 pub fn read_device_tree(address: usize) -> Result<Machine, MachineError> {
     let none = MachineError::NoDescription { pointer: address };
-    let bytes = read_firmware(address, dtb::HEADER_BYTES)
-        .and_then(|header| dtb::total_bytes(*header.first_chunk()?))
-        .and_then(|bytes| read_firmware(address, bytes))
-        .ok_or(none)?;
-    let mut machine = dtb::machine(bytes)?;
-    let tree = address..address.saturating_add(bytes.len());
-    machine.reserved.push(tree).map_err(|_| MachineError::TooManyReserved)?;
-    Ok(machine)
+    let total = |header: &[u8]| header.first_chunk().and_then(|header| dtb::total_bytes(*header));
+    let bytes = with_firmware(address, dtb::HEADER_BYTES, total).flatten().ok_or(none)?;
+    with_firmware(address, bytes, dtb::machine).unwrap_or(Err(none))
 }
 
-/// Maps `bytes` bytes of memory that the firmware wrote, and returns them.
+/// Maps `bytes` bytes of memory that the firmware wrote and gives them to `read`.
 ///
-/// `None` when the address cannot be one: null, unaligned to 8 bytes, or out of reach.
-pub fn read_firmware(address: usize, bytes: usize) -> Option<&'static [u8]> {
+/// `None` when the address cannot be one: null, unaligned to 8 bytes, or out of reach. Nothing is reserved: all that is
+/// of use is copied, and the memory is free afterwards.
+pub fn with_firmware<R>(address: usize, bytes: usize, read: impl FnOnce(&[u8]) -> R) -> Option<R> {
     if address == 0 || !address.is_multiple_of(8) {
         return None;
     }
     // SAFETY: core 0; what the firmware passes points into RAM, which it is harmless to map.
-    unsafe { mmu::map(address..address.checked_add(bytes)?, Access::ReadOnly).ok()? };
-    // SAFETY: just mapped; any bytes are a `[u8]`, and nobody writes what the firmware left.
-    Some(unsafe { core::slice::from_raw_parts(address as *const u8, bytes) })
+    unsafe { mmu::map(address..address.checked_add(bytes)?, Access::ReadWrite).ok()? };
+    // SAFETY: just mapped; any bytes are a `[u8]`, and nobody writes them while `read` runs.
+    Some(read(unsafe { core::slice::from_raw_parts(address as *const u8, bytes) }))
 }
 
 /// Switches everything on in order, then runs `main` and ends with its status.
@@ -183,7 +179,7 @@ macro_rules! entry {
         #[unsafe(no_mangle)]
         extern "C" fn kernel_main(firmware: usize, entry_level: u64) -> ! {
             // SAFETY: `boot.rs` comes here once, first of all, on core 0.
-            unsafe { $crate::board::start::<$board>(firmware, entry_level, $crate::shell::main) }
+            unsafe { $crate::board::start::<$board>(firmware, entry_level, $crate::modes::main) }
         }
     };
 }

@@ -6,6 +6,7 @@ use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use aarch64_cpu::asm::{sev, wfe};
+use corelm_ops::Workers;
 
 use crate::counter::{CycleCounter, Timer};
 use crate::mmu;
@@ -58,16 +59,15 @@ impl Team {
         TEAM.store(count, Ordering::Release);
         Self { count }
     }
+}
 
-    /// Number of cores in the team.
-    pub fn count(&self) -> usize {
+impl Workers for Team {
+    fn count(&self) -> usize {
         self.count
     }
 
-    /// Calls `job(i)` for each `i` below [`Team::count`], each on a core of its own, and returns when all are done.
-    ///
-    /// Called from within a job it calls them all on the calling core.
-    pub fn run(&self, job: &(dyn Fn(usize) + Sync)) {
+    /// Each call is on a core of its own; called from within a job, all are on the calling core.
+    fn run(&self, job: &(dyn Fn(usize) + Sync)) {
         if self.count == 1 || IS_BUSY.swap(true, Ordering::Acquire) {
             return (0..self.count).for_each(job);
         }

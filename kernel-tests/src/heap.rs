@@ -52,6 +52,8 @@ pub unsafe fn init(region: Range<usize>) -> bool {
 /// What the heap holds, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct HeapUse {
+    /// First address.
+    pub start: usize,
     /// Bytes given to the heap.
     pub size_bytes: usize,
     /// Bytes handed out.
@@ -60,5 +62,9 @@ pub struct HeapUse {
 
 /// Returns what the heap holds now.
 pub fn usage() -> HeapUse {
-    HEAP.0.with(|heap| HeapUse { size_bytes: heap.size(), used_bytes: heap.used() })
+    HEAP.0.with(|heap| HeapUse {
+        start: heap.bottom().addr(),
+        size_bytes: heap.size(),
+        used_bytes: heap.used(),
+    })
 }

@@ -14,10 +14,13 @@
 //! | [`console`], [`lock`], [`heap`] | serial port, lock that masks interrupts, the kernel's own heap |
 //! | [`cores`], [`psci`] | secondary cores and how to start them |
 //! | [`counter`], [`cpu`] | cycle counter and timer; which CPU this is |
-//! | [`args`], [`shell`] | kernel command line and the interactive console |
+//! | [`args`], [`modes`] | kernel command line, and what is done for each `mode` |
+//! | [`shell`], [`line`], [`command`] | the interactive console |
+//! | [`event`], [`crash`] | a fault as a prompt for the model; deliberate ends |
 //! | [`semihosting`] | how a run ends with a status |
 //!
-//! The parts that need no hardware (`args`, `atags`, `dtb`, `line`, `machine`, `syndrome`) also build on a host, where
+//! The parts that need no hardware (`args`, `atags`, `command`, `dtb`, `event`, `line`, `machine`,
+//! `syndrome`) also build on a host, where
 //! their unit tests run. There is no interrupt controller driver: interrupts stay masked from `_start` to the end, so
 //! nothing here has to save FP/SIMD state.
 #![cfg_attr(not(test), no_std)]
@@ -28,7 +31,9 @@
 
 pub mod args;
 pub mod atags;
+pub mod command;
 pub mod dtb;
+pub mod event;
 pub mod line;
 pub mod machine;
 pub mod syndrome;
@@ -49,6 +54,8 @@ pub mod counter;
 #[cfg(target_os = "none")]
 pub mod cpu;
 #[cfg(target_os = "none")]
+pub mod crash;
+#[cfg(target_os = "none")]
 pub mod exceptions;
 #[cfg(target_os = "none")]
 pub mod heap;
@@ -56,6 +63,8 @@ pub mod heap;
 pub mod lock;
 #[cfg(target_os = "none")]
 pub mod mmu;
+#[cfg(target_os = "none")]
+pub mod modes;
 #[cfg(target_os = "none")]
 pub mod psci;
 #[cfg(target_os = "none")]

@@ -17,6 +17,7 @@ use aarch64_cpu::registers::{
 };
 
 use crate::boot;
+use crate::event::Region;
 
 /// Size of the smallest mapping, in bytes.
 pub const PAGE_BYTES: usize = 4096;
@@ -196,6 +197,26 @@ unsafe extern "C" {
 /// Addresses of the kernel's image, from its header to the end of its data.
 pub fn image() -> Range<usize> {
     (&raw const __image_start).addr()..(&raw const __image_end).addr()
+}
+
+/// Returns what the kernel keeps at `address`; RAM that is free is the heap's, and a console is not recognised.
+pub fn region_of(address: usize, initrd: Option<&Range<usize>>, heap: &Range<usize>) -> Region {
+    let (rodata, data) = ((&raw const __rodata_start).addr(), (&raw const __data_start).addr());
+    let image = image();
+    let is_guard = || (0..boot::MAX_CORES).flat_map(boot::guard_pages).any(|page| page.contains(&address));
+    match address {
+        _ if address < PAGE_BYTES => Region::NullPage(address),
+        _ if (image.start..rodata).contains(&address) => Region::Text,
+        _ if (rodata..data).contains(&address) => Region::Rodata,
+        _ if is_guard() => Region::StackGuard,
+        _ if boot::stack_area().contains(&address) => Region::Stack,
+        _ if image.contains(&address) => Region::Data,
+        _ if initrd.is_some_and(|initrd| initrd.contains(&address)) => Region::ModelImage,
+        _ if heap.contains(&address) => Region::Heap,
+        0..END_OF_SPACE => Region::Unmapped,
+        _ if address >> 48 == 0xffff => Region::HighHalf,
+        _ => Region::NoValidRange,
+    }
 }
 
 /// Maps the kernel's image and the first console, then turns the MMU and the caches on.

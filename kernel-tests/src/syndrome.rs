@@ -103,13 +103,13 @@ impl Fault {
             0x04..=0x07 => ("translation fault", level),
             0x08..=0x0b => ("access flag fault", level),
             0x0c..=0x0f => ("permission fault", level),
-            0x10 => ("synchronous external abort", None),
+            0x10 => ("external abort", None),
             0x11 => ("synchronous tag check fault", None),
-            0x14..=0x17 => ("synchronous external abort on a table walk", level),
+            0x14..=0x17 => ("external abort on a table walk", level),
             0x18 => ("parity or ECC error", None),
             0x1c..=0x1f => ("parity or ECC error on a table walk", level),
             0x21 => ("alignment fault", None),
-            0x30 => ("TLB conflict abort", None),
+            0x30 => ("TLB conflict", None),
             _ => ("unlisted fault status", None),
         })
     }

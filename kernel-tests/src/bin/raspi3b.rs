@@ -7,7 +7,7 @@ mod board {
 
     use aarch64_cpu::asm::barrier::{SY, dsb};
     use aarch64_cpu::asm::sev;
-    use kernel_tests::board::{Board, read_device_tree, read_firmware};
+    use kernel_tests::board::{Board, read_device_tree, with_firmware};
     use kernel_tests::machine::{Core, Machine, MachineError, StartMethod};
     use kernel_tests::mmu::{self, Access};
     use kernel_tests::{atags, boot};
@@ -31,7 +31,7 @@ mod board {
                 Err(MachineError::NoDescription { pointer }) => {
                     let none = MachineError::NoDescription { pointer };
                     // QEMU without `-dtb` passes a tag list.
-                    atags::machine(read_firmware(atags::START, atags::MAX_BYTES).ok_or(none)?)
+                    with_firmware(atags::START, atags::MAX_BYTES, atags::machine).unwrap_or(Err(none))
                 }
                 other => other,
             }?;
