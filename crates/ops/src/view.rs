@@ -116,7 +116,7 @@ impl<'m, B: Block> Rows<'m, B> {
 
     /// The rows in order.
     pub fn iter(self) -> impl Iterator<Item = &'m [B]> {
-        (0..self.rows).filter_map(move |i| self.row(i))
+        self.blocks.chunks_exact(self.row_blocks.max(1))
     }
 
     /// The rows of `range`, cut to those there are.

@@ -1,0 +1,46 @@
+//! Attention of one query head in one streaming pass over a KV cache.
+
+use crate::block::{Block, BlockQ8_0, QK};
+use crate::product::Activations;
+use crate::table::Ops;
+use crate::tile::TileMut;
+use crate::view::Matrix;
+
+/// The widest head a Q8_0 cache is read with: the query is quantized into a buffer of this many values on the stack.
+pub const MAX_QUANTIZED_HEAD_DIM: usize = 512;
+
+/// Positions whose scores are on the stack at once.
+const CHUNK: usize = 64;
+
+/// See [`Ops::attend`].
+pub(crate) fn attend(ops: Ops, dst: &mut [f32], q: &[f32], keys: Matrix<'_>, values: Matrix<'_>, scale: f32) {
+    let mut q8_0 = [BlockQ8_0::ZERO; MAX_QUANTIZED_HEAD_DIM / QK];
+    let q8_0 = q8_0.get_mut(..q.len() / QK).unwrap_or(&mut []);
+    if keys.is_quantized() {
+        debug_assert!(q.len() <= MAX_QUANTIZED_HEAD_DIM, "attend: head too wide for a quantized cache");
+        ops.quantize_q8_0(q8_0, q);
+    }
+    let lhs = Activations { rows: 1, f32: q, q8_0 };
+
+    let mut scores = [0.0; CHUNK];
+    let (mut max, mut sum) = (f32::NEG_INFINITY, 0.0);
+    dst.fill(0.0);
+    let n = keys.rows().min(values.rows());
+    for start in (0..n).step_by(CHUNK) {
+        let end = (start + CHUNK).min(n);
+        let Some(p) = scores.get_mut(..end - start) else { return };
+        ops.gemm(&mut TileMut::new(p, end - start), &lhs, keys.slice_rows(start..end));
+        let (new_max, chunk_sum) = ops.softmax_chunk(p, scale, max);
+        // What was summed under the old maximum shrinks to the new one; at first that is nothing, e^-inf.
+        if new_max != max {
+            let shrink = libm::expf(max - new_max);
+            ops.scale(dst, shrink);
+            sum *= shrink;
+        }
+        (max, sum) = (new_max, sum + chunk_sum);
+        ops.accumulate(dst, p, values.slice_rows(start..end));
+    }
+    if n > 0 {
+        ops.scale(dst, 1.0 / sum);
+    }
+}

@@ -1,0 +1,485 @@
+//! The f32 row operations, written once over [`Lanes`] and instantiated by every back-end inside a function that has
+//! its CPU features enabled (see [`lane_ops!`]).
+//!
+//! A reduction keeps `N` partial results (twice that in [`Floats`]' tiles) and folds them at the end in a fixed order; a
+//! row's tail is padded with zeros. So a result depends on the back-end and the row alone.
+
+use core::marker::PhantomData;
+
+use crate::block::{Bf16, Block, BlockQ8_0, F16, F32};
+use crate::product::Micro;
+use crate::view::Rows;
+
+/// `N` f32 side by side in a register.
+///
+/// The methods are instructions of one CPU feature: types other than the portable one may be named only inside functions
+/// that enable it. Everything generic over lanes is `#[inline(always)]` for the same reason.
+pub(crate) trait Lanes<const N: usize>: Copy {
+    fn splat(x: f32) -> Self;
+    fn load(x: &[f32; N]) -> Self;
+    fn load_f32(x: &[F32; N]) -> Self;
+    fn load_f16(x: &[F16; N]) -> Self;
+    fn load_bf16(x: &[Bf16; N]) -> Self;
+    fn load_i8(x: &[i8; N]) -> Self;
+    /// One half, as the CPU converts it.
+    fn widen_f16(x: F16) -> f32;
+    fn store(self, to: &mut [f32; N]);
+    fn store_f16(self, to: &mut [F16; N]);
+    fn add(self, x: Self) -> Self;
+    fn sub(self, x: Self) -> Self;
+    fn mul(self, x: Self) -> Self;
+    fn div(self, x: Self) -> Self;
+    fn max(self, x: Self) -> Self;
+    /// `self * x + y`, in one rounding where the CPU can.
+    fn mul_add(self, x: Self, y: Self) -> Self;
+    /// e to the power of each lane; 0 far below, infinity far above, NaN for NaN.
+    fn exp(self) -> Self;
+    /// The even and the odd values of the `2 * N` in `self` and `x`.
+    fn unzip(self, x: Self) -> (Self, Self);
+    /// The inverse of [`unzip`](Self::unzip).
+    fn zip(self, x: Self) -> (Self, Self);
+    /// The sum of the lanes, in a fixed order.
+    fn sum(self) -> f32;
+    /// The largest lane.
+    fn max_across(self) -> f32;
+}
+
+/// What a row of values can be made of.
+pub(crate) trait Value: Copy {
+    const ZERO: Self;
+    fn load<L: Lanes<N>, const N: usize>(x: &[Self; N]) -> L;
+
+    /// Up to `N` values, the rest zeros.
+    #[inline(always)]
+    fn load_padded<L: Lanes<N>, const N: usize>(x: &[Self]) -> L {
+        let mut padded = [Self::ZERO; N];
+        padded.iter_mut().zip(x).for_each(|(p, x)| *p = *x);
+        Self::load(&padded)
+    }
+}
+
+macro_rules! value {
+    ($ty:ty, $zero:expr, $load:ident) => {
+        impl Value for $ty {
+            const ZERO: Self = $zero;
+            #[inline(always)]
+            fn load<L: Lanes<N>, const N: usize>(x: &[Self; N]) -> L {
+                L::$load(x)
+            }
+        }
+    };
+}
+value!(f32, 0.0, load);
+value!(F32, F32::new(0.0), load_f32);
+value!(F16, F16::from_bits(0), load_f16);
+value!(Bf16, Bf16::new(0.0), load_bf16);
+value!(i8, 0, load_i8);
+
+/// The table entries that [`lane_ops!`] makes; see the methods of [`Ops`](crate::Ops) of the same names.
+#[derive(Clone, Copy)]
+#[allow(clippy::type_complexity)]
+pub(crate) struct LaneOps {
+    pub f32_from_f16: unsafe fn(&mut [f32], &[F16]),
+    pub f32_from_bf16: unsafe fn(&mut [f32], &[Bf16]),
+    pub f32_from_f32le: unsafe fn(&mut [f32], &[F32]),
+    pub f16_from_f32: unsafe fn(&mut [F16], &[f32]),
+    pub add: unsafe fn(&mut [f32], &[f32]),
+    pub add_f32le: unsafe fn(&mut [f32], &[F32]),
+    pub mul: unsafe fn(&mut [f32], &[f32]),
+    pub scale: unsafe fn(&mut [f32], f32),
+    pub axpy: unsafe fn(&mut [f32], f32, &[f32]),
+    pub silu: unsafe fn(&mut [f32]),
+    pub gelu: unsafe fn(&mut [f32]),
+    pub silu_mul: unsafe fn(&mut [f32], &[f32]),
+    pub rms_norm: unsafe fn(&mut [f32], &[f32], &[F32], f32),
+    pub layer_norm: unsafe fn(&mut [f32], &[f32], &[F32], &[F32], f32),
+    pub softmax: unsafe fn(&mut [f32]),
+    pub softmax_chunk: unsafe fn(&mut [f32], f32, f32) -> (f32, f32),
+    pub rope_norm: unsafe fn(&mut [f32], &[f32]),
+    pub rope_neox: unsafe fn(&mut [f32], &[f32]),
+    pub accumulate_f32: unsafe fn(&mut [f32], &[f32], Rows<'_, F32>),
+    pub accumulate_f16: unsafe fn(&mut [f32], &[f32], Rows<'_, F16>),
+    pub accumulate_bf16: unsafe fn(&mut [f32], &[f32], Rows<'_, Bf16>),
+    pub accumulate_q8_0: unsafe fn(&mut [f32], &[f32], Rows<'_, BlockQ8_0>),
+    pub dequantize_q8_0: unsafe fn(&mut [f32], &[BlockQ8_0]),
+}
+
+/// Defines `LANE_OPS`, every row operation instantiated for one type of lanes with one set of CPU features.
+macro_rules! lane_ops {
+    ($lanes:ty, $n:literal $(, $feature:meta)?) => {
+        lane_ops! { @define $lanes, $n, [$($feature)?],
+            f32_from_f16(dst: &mut [f32], src: &[F16]) = widen;
+            f32_from_bf16(dst: &mut [f32], src: &[Bf16]) = widen;
+            f32_from_f32le(dst: &mut [f32], src: &[F32]) = widen;
+            f16_from_f32(dst: &mut [F16], src: &[f32]) = narrow_f16;
+            add(dst: &mut [f32], x: &[f32]) = add;
+            add_f32le(dst: &mut [f32], x: &[F32]) = add;
+            mul(dst: &mut [f32], x: &[f32]) = mul;
+            scale(dst: &mut [f32], s: f32) = scale;
+            axpy(dst: &mut [f32], a: f32, x: &[f32]) = axpy;
+            silu(x: &mut [f32]) = silu;
+            gelu(x: &mut [f32]) = gelu;
+            silu_mul(gate: &mut [f32], up: &[f32]) = silu_mul;
+            rms_norm(dst: &mut [f32], x: &[f32], weight: &[F32], eps: f32) = rms_norm;
+            layer_norm(dst: &mut [f32], x: &[f32], weight: &[F32], bias: &[F32], eps: f32) = layer_norm;
+            softmax(x: &mut [f32]) = softmax;
+            softmax_chunk(x: &mut [f32], scale: f32, floor: f32) -> (f32, f32) = softmax_chunk;
+            rope_norm(x: &mut [f32], cos_sin: &[f32]) = rope_norm;
+            rope_neox(x: &mut [f32], cos_sin: &[f32]) = rope_neox;
+            accumulate_f32(dst: &mut [f32], p: &[f32], rows: Rows<'_, F32>) = accumulate;
+            accumulate_f16(dst: &mut [f32], p: &[f32], rows: Rows<'_, F16>) = accumulate;
+            accumulate_bf16(dst: &mut [f32], p: &[f32], rows: Rows<'_, Bf16>) = accumulate;
+            accumulate_q8_0(dst: &mut [f32], p: &[f32], rows: Rows<'_, BlockQ8_0>) = accumulate_q8_0;
+            dequantize_q8_0(dst: &mut [f32], src: &[BlockQ8_0]) = dequantize_q8_0;
+        }
+    };
+    (@define $lanes:ty, $n:literal, $feature:tt,
+        $($name:ident($($arg:ident: $ty:ty),*) $(-> $ret:ty)? = $body:ident;)*) => {
+        $(lane_ops! { @fn $lanes, $n, $feature, $name($($arg: $ty),*) $(-> $ret)?, $body })*
+        pub(crate) const LANE_OPS: $crate::lanes::LaneOps = $crate::lanes::LaneOps { $($name),* };
+    };
+    (@fn $lanes:ty, $n:literal, [$($feature:meta)?],
+        $name:ident($($arg:ident: $ty:ty),*) $(-> $ret:ty)?, $body:ident) => {
+        $(#[$feature])?
+        fn $name($($arg: $ty),*) $(-> $ret)? {
+            $crate::lanes::$body::<$lanes, $n>($($arg),*)
+        }
+    };
+}
+pub(crate) use lane_ops;
+
+/// `dst[i] = f(dst[i], x[i])`.
+#[inline(always)]
+fn zip_map<L: Lanes<N>, const N: usize>(dst: &mut [f32], x: &[impl Value], f: impl Fn(L, L) -> L) {
+    let ((dst, dst_tail), (x, x_tail)) = (dst.as_chunks_mut::<N>(), x.as_chunks::<N>());
+    for (dst, x) in dst.iter_mut().zip(x) {
+        f(L::load(dst), Value::load(x)).store(dst);
+    }
+    if !dst_tail.is_empty() {
+        store_front(f(f32::load_padded(dst_tail), Value::load_padded(x_tail)), dst_tail);
+    }
+}
+
+/// `x[i] = f(x[i])`.
+#[inline(always)]
+fn map<L: Lanes<N>, const N: usize>(x: &mut [f32], f: impl Fn(L) -> L) {
+    let (x, tail) = x.as_chunks_mut::<N>();
+    for x in x {
+        f(L::load(x)).store(x);
+    }
+    if !tail.is_empty() {
+        store_front(f(f32::load_padded(tail)), tail);
+    }
+}
+
+/// Folds `x` into one register; the tail comes last, padded with `pad`.
+#[inline(always)]
+fn fold<L: Lanes<N>, const N: usize>(x: &[f32], pad: f32, start: L, f: impl Fn(L, L) -> L) -> L {
+    let (x, tail) = x.as_chunks::<N>();
+    let acc = x.iter().fold(start, |acc, x| f(acc, L::load(x)));
+    if tail.is_empty() {
+        return acc;
+    }
+    let mut padded = [pad; N];
+    padded.iter_mut().zip(tail).for_each(|(p, x)| *p = *x);
+    f(acc, L::load(&padded))
+}
+
+/// Stores the first lanes, as many as `to` holds.
+#[inline(always)]
+fn store_front<L: Lanes<N>, const N: usize>(x: L, to: &mut [f32]) {
+    let mut all = [0.0; N];
+    x.store(&mut all);
+    to.iter_mut().zip(all).for_each(|(to, x)| *to = x);
+}
+
+#[inline(always)]
+pub(crate) fn widen<L: Lanes<N>, const N: usize>(dst: &mut [f32], src: &[impl Value]) {
+    zip_map::<L, N>(dst, src, |_, x| x);
+}
+
+#[inline(always)]
+pub(crate) fn narrow_f16<L: Lanes<N>, const N: usize>(dst: &mut [F16], src: &[f32]) {
+    let ((dst, dst_tail), (src, src_tail)) = (dst.as_chunks_mut::<N>(), src.as_chunks::<N>());
+    for (dst, src) in dst.iter_mut().zip(src) {
+        L::load(src).store_f16(dst);
+    }
+    let mut last = [F16::from_bits(0); N];
+    f32::load_padded::<L, N>(src_tail).store_f16(&mut last);
+    dst_tail.iter_mut().zip(last).for_each(|(to, x)| *to = x);
+}
+
+#[inline(always)]
+pub(crate) fn add<L: Lanes<N>, const N: usize>(dst: &mut [f32], x: &[impl Value]) {
+    zip_map::<L, N>(dst, x, L::add);
+}
+
+#[inline(always)]
+pub(crate) fn mul<L: Lanes<N>, const N: usize>(dst: &mut [f32], x: &[f32]) {
+    zip_map::<L, N>(dst, x, L::mul);
+}
+
+#[inline(always)]
+pub(crate) fn scale<L: Lanes<N>, const N: usize>(dst: &mut [f32], s: f32) {
+    let s = L::splat(s);
+    map::<L, N>(dst, |x| x.mul(s));
+}
+
+#[inline(always)]
+pub(crate) fn axpy<L: Lanes<N>, const N: usize>(dst: &mut [f32], a: f32, x: &[f32]) {
+    let a = L::splat(a);
+    zip_map::<L, N>(dst, x, |dst, x| x.mul_add(a, dst));
+}
+
+/// `x / (1 + e^-x)`.
+#[inline(always)]
+fn silu_lanes<L: Lanes<N>, const N: usize>(x: L) -> L {
+    x.div(L::splat(0.0).sub(x).exp().add(L::splat(1.0)))
+}
+
+#[inline(always)]
+pub(crate) fn silu<L: Lanes<N>, const N: usize>(x: &mut [f32]) {
+    map::<L, N>(x, silu_lanes::<L, N>);
+}
+
+#[inline(always)]
+pub(crate) fn silu_mul<L: Lanes<N>, const N: usize>(gate: &mut [f32], up: &[f32]) {
+    zip_map::<L, N>(gate, up, |gate, up| silu_lanes::<L, N>(gate).mul(up));
+}
+
+/// `x / (1 + e^(-2 z))` with `z = sqrt(2 / pi) * (x + 0.044715 x^3)`, which is `x / 2 * (1 + tanh z)`.
+#[inline(always)]
+pub(crate) fn gelu<L: Lanes<N>, const N: usize>(x: &mut [f32]) {
+    const LINEAR: f32 = -1.595_769; // -2 sqrt(2 / pi)
+    const CUBIC: f32 = LINEAR * 0.044_715;
+    let (linear, cubic, one) = (L::splat(LINEAR), L::splat(CUBIC), L::splat(1.0));
+    map::<L, N>(x, |x| x.div(x.mul(x).mul_add(cubic, linear).mul(x).exp().add(one)));
+}
+
+/// `1 / n`, and 1 for an empty row.
+fn inverse_of(n: usize) -> f32 {
+    1.0 / n.max(1) as f32
+}
+
+#[inline(always)]
+pub(crate) fn rms_norm<L: Lanes<N>, const N: usize>(dst: &mut [f32], x: &[f32], weight: &[F32], eps: f32) {
+    let squares = fold::<L, N>(x, 0.0, L::splat(0.0), |acc, x| x.mul_add(x, acc)).sum();
+    let scale = L::splat(1.0 / libm::sqrtf(squares * inverse_of(x.len()) + eps));
+    zip_map::<L, N>(dst, x, |_, x| x.mul(scale));
+    zip_map::<L, N>(dst, weight, L::mul);
+}
+
+#[inline(always)]
+pub(crate) fn layer_norm<L: Lanes<N>, const N: usize>(
+    dst: &mut [f32],
+    x: &[f32],
+    weight: &[F32],
+    bias: &[F32],
+    eps: f32,
+) {
+    let mean = fold::<L, N>(x, 0.0, L::splat(0.0), L::add).sum() * inverse_of(x.len());
+    let shift = L::splat(mean);
+    // The padding is the mean, so that it adds nothing to the variance.
+    let squares =
+        fold::<L, N>(x, mean, L::splat(0.0), |acc, x| x.sub(shift).mul_add(x.sub(shift), acc)).sum();
+    let scale = L::splat(1.0 / libm::sqrtf(squares * inverse_of(x.len()) + eps));
+    zip_map::<L, N>(dst, x, |_, x| x.sub(shift).mul(scale));
+    zip_map::<L, N>(dst, weight, L::mul);
+    zip_map::<L, N>(dst, bias, L::add);
+}
+
+#[inline(always)]
+pub(crate) fn softmax<L: Lanes<N>, const N: usize>(x: &mut [f32]) {
+    let (_, sum) = softmax_chunk::<L, N>(x, 1.0, f32::NEG_INFINITY);
+    scale::<L, N>(x, 1.0 / sum);
+}
+
+/// `x[i] = e^(x[i] * scale - max)` where `max` is the largest `x[i] * scale` or `floor`; returns `max` and the sum.
+#[inline(always)]
+pub(crate) fn softmax_chunk<L: Lanes<N>, const N: usize>(
+    x: &mut [f32],
+    scale: f32,
+    floor: f32,
+) -> (f32, f32) {
+    let scale = L::splat(scale);
+    // A value padded with another of the row leaves the largest as it is.
+    let pad = x.first().copied().unwrap_or(floor);
+    let max = fold::<L, N>(x, pad, L::splat(floor), |acc, x| acc.max(x.mul(scale))).max_across();
+    let shift = L::splat(max);
+    map::<L, N>(x, |x| x.mul(scale).sub(shift).exp());
+    (max, fold::<L, N>(x, 0.0, L::splat(0.0), L::add).sum())
+}
+
+/// Turns the pairs `(a, b)` by the angles whose cosines and sines are given.
+#[inline(always)]
+fn rotate<L: Lanes<N>, const N: usize>(a: L, b: L, cos: L, sin: L) -> (L, L) {
+    (a.mul(cos).sub(b.mul(sin)), a.mul(sin).add(b.mul(cos)))
+}
+
+#[inline(always)]
+pub(crate) fn rope_norm<L: Lanes<N>, const N: usize>(x: &mut [f32], cos_sin: &[f32]) {
+    let (cos, sin) = cos_sin.split_at(cos_sin.len() / 2);
+    let (pairs, _) = x.as_chunks_mut::<2>();
+    let n = pairs.len().min(cos.len());
+    let Some(pairs) = pairs.get_mut(..n) else { return };
+    let (blocks, tail) = pairs.as_chunks_mut::<N>();
+    let ((cos, cos_tail), (sin, sin_tail)) = (cos.as_chunks::<N>(), sin.as_chunks::<N>());
+    for ((x, cos), sin) in blocks.iter_mut().zip(cos).zip(sin) {
+        let (halves, _) = x.as_flattened_mut().as_chunks_mut::<N>();
+        if let [low, high] = halves {
+            let (a, b) = L::load(low).unzip(L::load(high));
+            let (a, b) = rotate(a, b, L::load(cos), L::load(sin));
+            let (new_low, new_high) = a.zip(b);
+            new_low.store(low);
+            new_high.store(high);
+        }
+    }
+    for (([a, b], cos), sin) in tail.iter_mut().zip(cos_tail).zip(sin_tail) {
+        (*a, *b) = (*a * cos - *b * sin, *a * sin + *b * cos);
+    }
+}
+
+#[inline(always)]
+pub(crate) fn rope_neox<L: Lanes<N>, const N: usize>(x: &mut [f32], cos_sin: &[f32]) {
+    let (cos, sin) = cos_sin.split_at(cos_sin.len() / 2);
+    let Some((a, rest)) = x.split_at_mut_checked(cos.len()) else { return };
+    let Some(b) = rest.get_mut(..cos.len()) else { return };
+    let ((a, a_tail), (b, b_tail)) = (a.as_chunks_mut::<N>(), b.as_chunks_mut::<N>());
+    let ((cos, cos_tail), (sin, sin_tail)) = (cos.as_chunks::<N>(), sin.as_chunks::<N>());
+    for (((a, b), cos), sin) in a.iter_mut().zip(b).zip(cos).zip(sin) {
+        let (new_a, new_b) = rotate(L::load(a), L::load(b), L::load(cos), L::load(sin));
+        new_a.store(a);
+        new_b.store(b);
+    }
+    for (((a, b), cos), sin) in a_tail.iter_mut().zip(b_tail).zip(cos_tail).zip(sin_tail) {
+        (*a, *b) = (*a * cos - *b * sin, *a * sin + *b * cos);
+    }
+}
+
+/// Registers of `dst` that stay in the CPU while the rows pass by.
+const STRIP: usize = 4;
+
+#[inline(always)]
+pub(crate) fn accumulate<L: Lanes<N>, const N: usize>(
+    dst: &mut [f32],
+    p: &[f32],
+    rows: Rows<'_, impl Value + Block>,
+) {
+    let (dst, dst_tail) = dst.as_chunks_mut::<N>();
+    let n_chunks = dst.len();
+    let (strips, rest) = dst.as_chunks_mut::<STRIP>();
+    for (s, strip) in strips.iter_mut().enumerate() {
+        let mut acc = strip.each_ref().map(|x| L::load(x));
+        for (row, p) in rows.iter().zip(p) {
+            let Some(row) = row.as_chunks::<N>().0.as_chunks::<STRIP>().0.get(s) else { return };
+            let p = L::splat(*p);
+            acc.iter_mut().zip(row).for_each(|(acc, x)| *acc = Value::load::<L, N>(x).mul_add(p, *acc));
+        }
+        strip.iter_mut().zip(acc).for_each(|(to, acc)| acc.store(to));
+    }
+    let n_strips = strips.len() * STRIP;
+    for (c, chunk) in rest.iter_mut().enumerate() {
+        let mut acc = L::load(chunk);
+        for (row, p) in rows.iter().zip(p) {
+            let Some(x) = row.as_chunks::<N>().0.get(n_strips + c) else { return };
+            acc = Value::load::<L, N>(x).mul_add(L::splat(*p), acc);
+        }
+        acc.store(chunk);
+    }
+    if !dst_tail.is_empty() {
+        let mut acc: L = f32::load_padded(dst_tail);
+        for (row, p) in rows.iter().zip(p) {
+            let Some(x) = row.get(n_chunks * N..) else { return };
+            acc = Value::load_padded::<L, N>(x).mul_add(L::splat(*p), acc);
+        }
+        store_front(acc, dst_tail);
+    }
+}
+
+#[inline(always)]
+pub(crate) fn accumulate_q8_0<L: Lanes<N>, const N: usize>(
+    dst: &mut [f32],
+    p: &[f32],
+    rows: Rows<'_, BlockQ8_0>,
+) {
+    for (b, dst) in dst.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+        let strips = dst.as_chunks_mut::<N>().0.as_chunks_mut::<STRIP>().0;
+        for (s, strip) in strips.iter_mut().enumerate() {
+            let mut acc = strip.each_ref().map(|x| L::load(x));
+            for (row, p) in rows.iter().zip(p) {
+                let Some(block) = row.get(b) else { return };
+                let Some(x) = block.qs.as_chunks::<N>().0.as_chunks::<STRIP>().0.get(s) else { return };
+                let p = L::splat(*p * L::widen_f16(block.d));
+                acc.iter_mut().zip(x).for_each(|(acc, x)| *acc = L::load_i8(x).mul_add(p, *acc));
+            }
+            strip.iter_mut().zip(acc).for_each(|(to, acc)| acc.store(to));
+        }
+    }
+}
+
+#[inline(always)]
+pub(crate) fn dequantize_q8_0<L: Lanes<N>, const N: usize>(dst: &mut [f32], src: &[BlockQ8_0]) {
+    for (dst, block) in dst.as_chunks_mut::<32>().0.iter_mut().zip(src) {
+        let d = L::splat(L::widen_f16(block.d));
+        for (dst, x) in dst.as_chunks_mut::<N>().0.iter_mut().zip(block.qs.as_chunks::<N>().0) {
+            L::load_i8(x).mul(d).store(dst);
+        }
+    }
+}
+
+/// Products of f32 activations with weights of float type `V`: two registers of partial sums for each result.
+pub(crate) struct Floats<L, V, const W: usize>(PhantomData<(L, V)>);
+
+/// A row cut into pairs of registers, at most one single register, and a tail.
+#[derive(Clone, Copy)]
+struct Cut<'a, T, const W: usize> {
+    pairs: &'a [[[T; W]; 2]],
+    single: Option<&'a [T; W]>,
+    tail: &'a [T],
+}
+
+impl<'a, T, const W: usize> Cut<'a, T, W> {
+    #[inline(always)]
+    fn new(row: &'a [T]) -> Self {
+        let (chunks, tail) = row.as_chunks::<W>();
+        let (pairs, single) = chunks.as_chunks::<2>();
+        Self { pairs, single: single.first(), tail }
+    }
+}
+
+impl<L: Lanes<W>, V: Value, const W: usize> Micro for Floats<L, V, W> {
+    type Lhs = f32;
+    type Rhs = V;
+
+    #[inline(always)]
+    fn tile<const M: usize, const N: usize>(lhs: [&[f32]; M], rhs: [&[V]; N]) -> [[f32; N]; M] {
+        let (lhs, rhs) = (lhs.map(Cut::<f32, W>::new), rhs.map(Cut::<V, W>::new));
+        let zero = L::splat(0.0);
+        let mut acc = [[[zero; 2]; N]; M];
+        let mut add = |x: [L; M], w: [L; N], half: usize| {
+            for (acc, x) in acc.iter_mut().zip(x) {
+                for (acc, w) in acc.iter_mut().zip(w) {
+                    if let Some(acc) = acc.get_mut(half) {
+                        *acc = x.mul_add(w, *acc);
+                    }
+                }
+            }
+        };
+        let n = lhs.iter().map(|x| x.pairs.len()).chain(rhs.iter().map(|w| w.pairs.len())).min().unwrap_or(0);
+        for c in 0..n {
+            for half in 0..2 {
+                let x = lhs.map(|x| x.pairs.get(c).and_then(|p| p.get(half)).map_or(zero, |x| L::load(x)));
+                let w = rhs.map(|w| w.pairs.get(c).and_then(|p| p.get(half)).map_or(zero, |w| V::load(w)));
+                add(x, w, half);
+            }
+        }
+        if lhs.iter().any(|x| x.single.is_some()) {
+            let x = lhs.map(|x| x.single.map_or(zero, |x| L::load(x)));
+            add(x, rhs.map(|w| w.single.map_or(zero, |w| V::load(w))), 0);
+        }
+        if lhs.iter().any(|x| !x.tail.is_empty()) {
+            add(lhs.map(|x| f32::load_padded(x.tail)), rhs.map(|w| V::load_padded(w.tail)), 1);
+        }
+        acc.map(|row| row.map(|[a, b]| a.add(b).sum()))
+    }
+}

@@ -1,0 +1,285 @@
+//! [`Ops`]: which routine does what on this CPU, as data. A back-end is the one below it plus what it does better.
+
+use core::fmt;
+
+use crate::arch;
+use crate::attend;
+use crate::block::{Bf16, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, F32, QK};
+use crate::cpu::{Feature, Features};
+use crate::lanes::LaneOps;
+use crate::product::{Activations, Product};
+use crate::quantize;
+use crate::scalar;
+use crate::tile::TileMut;
+use crate::view::Matrix;
+
+/// A set of routines for one level of CPU features.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Backend {
+    /// Portable Rust.
+    Scalar,
+    /// aarch64 Advanced SIMD.
+    Neon,
+    /// The same with SDOT.
+    NeonDotprod,
+    /// The same with SMMLA.
+    NeonI8mm,
+    /// x86-64 AVX2, FMA and F16C.
+    Avx2,
+    /// The same with 256-bit VNNI.
+    AvxVnni,
+    /// AVX-512 with VNNI.
+    Avx512Vnni,
+    /// The same with AMX tiles.
+    Amx,
+}
+
+impl Backend {
+    /// The name in tables and on command lines.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Scalar => "scalar",
+            Self::Neon => "neon",
+            Self::NeonDotprod => "neon_dotprod",
+            Self::NeonI8mm => "neon_i8mm",
+            Self::Avx2 => "avx2",
+            Self::AvxVnni => "avx_vnni",
+            Self::Avx512Vnni => "avx512_vnni",
+            Self::Amx => "amx",
+        }
+    }
+}
+
+/// The routines of one back-end; each is safe to call on a CPU that has the features in `needs`.
+#[derive(Clone, Copy)]
+pub(crate) struct OpTable {
+    pub backend: Backend,
+    pub needs: Feature,
+    pub quantize_q8_0: unsafe fn(&mut [BlockQ8_0], &[f32]),
+    pub dequantize_q4_0: unsafe fn(&mut [f32], &[BlockQ4_0]),
+    pub dequantize_q4_1: unsafe fn(&mut [f32], &[BlockQ4_1]),
+    pub dot_f32: unsafe fn(&[f32], &[f32]) -> f32,
+    pub f32: Product<f32, F32>,
+    pub f16: Product<f32, F16>,
+    pub bf16: Product<f32, Bf16>,
+    pub q8_0: Product<BlockQ8_0, BlockQ8_0>,
+    pub q4_0: Product<BlockQ8_0, BlockQ4_0>,
+    pub q4_1: Product<BlockQ8_0, BlockQ4_1>,
+    pub lanes: LaneOps,
+}
+
+/// The routines chosen for this CPU: a value to pass down. Two are equal when their back-ends are.
+///
+/// Shapes that disagree are a bug of the caller: a debug build asserts, a release build works on the part that all
+/// slices share and touches nothing outside them. Nothing here panics in release.
+#[derive(Clone, Copy)]
+pub struct Ops(&'static OpTable);
+
+impl fmt::Debug for Ops {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Ops({})", self.backend().name())
+    }
+}
+
+impl PartialEq for Ops {
+    fn eq(&self, other: &Self) -> bool {
+        self.backend() == other.backend()
+    }
+}
+impl Eq for Ops {}
+
+static SCALAR: OpTable = scalar::TABLE;
+
+impl Ops {
+    /// The portable back-end.
+    pub fn scalar() -> Self {
+        Self(&SCALAR)
+    }
+
+    /// The highest back-end that `features` allow.
+    pub fn best(features: Features) -> Self {
+        Self::available(features).last().unwrap_or(Self::scalar())
+    }
+
+    /// Every back-end that `features` allow, lowest first; scalar is always there.
+    pub fn available(features: Features) -> impl Iterator<Item = Self> {
+        core::iter::once(&SCALAR).chain(arch::TABLES).filter(move |table| features.has(table.needs)).map(Self)
+    }
+
+    /// The back-end `backend`, if `features` allow it.
+    pub fn with_backend(features: Features, backend: Backend) -> Option<Self> {
+        Self::available(features).find(|ops| ops.backend() == backend)
+    }
+
+    /// Which back-end this is.
+    pub fn backend(self) -> Backend {
+        self.0.backend
+    }
+}
+
+/// Defines methods that check shapes in debug builds and call the table.
+macro_rules! methods {
+    ($($(#[$doc:meta])* $name:ident($($arg:ident: $ty:ty),*) $(-> $ret:ty)? = $($field:ident).+, $check:expr;)*) => {
+        impl Ops {
+            $(
+                $(#[$doc])*
+                pub fn $name(self, $($arg: $ty),*) $(-> $ret)? {
+                    debug_assert!($check, concat!(stringify!($name), ": shapes disagree"));
+                    // SAFETY: an `Ops` is made by `available` alone, whose features are those of this CPU.
+                    unsafe { (self.0.$($field).+)($($arg),*) }
+                }
+            )*
+        }
+    };
+}
+
+methods! {
+    /// Quantizes `src` to Q8_0: `d = max |x| / 127`, `q = round(x / d)`, halves away from zero, per 32 values.
+    ///
+    /// Every back-end gives the same bytes. A block with an infinity or a NaN gets a NaN for its scale.
+    quantize_q8_0(dst: &mut [BlockQ8_0], src: &[f32]) = quantize_q8_0, dst.len() * QK == src.len();
+
+    /// `dst[i] = src[i]`, exactly.
+    f32_from_f16(dst: &mut [f32], src: &[F16]) = lanes.f32_from_f16, dst.len() == src.len();
+    /// `dst[i] = src[i]`, rounded to nearest, ties to even.
+    f16_from_f32(dst: &mut [F16], src: &[f32]) = lanes.f16_from_f32, dst.len() == src.len();
+
+    /// `lhs . rhs`
+    dot_f32(lhs: &[f32], rhs: &[f32]) -> f32 = dot_f32, lhs.len() == rhs.len();
+    /// `lhs . rhs`
+    dot_f32_f16(lhs: &[f32], rhs: &[F16]) -> f32 = f16.dot, lhs.len() == rhs.len();
+    /// `lhs . rhs`
+    dot_f32_bf16(lhs: &[f32], rhs: &[Bf16]) -> f32 = bf16.dot, lhs.len() == rhs.len();
+    /// `lhs . rhs` of rows of blocks; the integer part of each block is exact.
+    dot_q8_0_q8_0(lhs: &[BlockQ8_0], rhs: &[BlockQ8_0]) -> f32 = q8_0.dot, lhs.len() == rhs.len();
+    /// `lhs . rhs` of rows of blocks; the integer part of each block is exact.
+    dot_q8_0_q4_0(lhs: &[BlockQ8_0], rhs: &[BlockQ4_0]) -> f32 = q4_0.dot, lhs.len() == rhs.len();
+    /// `lhs . rhs` of rows of blocks; the integer parts of each block are exact.
+    dot_q8_0_q4_1(lhs: &[BlockQ8_0], rhs: &[BlockQ4_1]) -> f32 = q4_1.dot, lhs.len() == rhs.len();
+
+    /// `dst[i] += x[i]`
+    add(dst: &mut [f32], x: &[f32]) = lanes.add, dst.len() == x.len();
+    /// `dst[i] += bias[i]`, the bias as it lies in a file.
+    add_f32le(dst: &mut [f32], bias: &[F32]) = lanes.add_f32le, dst.len() == bias.len();
+    /// `dst[i] *= x[i]`
+    mul(dst: &mut [f32], x: &[f32]) = lanes.mul, dst.len() == x.len();
+    /// `dst[i] *= s`
+    scale(dst: &mut [f32], s: f32) = lanes.scale, true;
+    /// `dst[i] += a * x[i]`
+    axpy(dst: &mut [f32], a: f32, x: &[f32]) = lanes.axpy, dst.len() == x.len();
+    /// `x[i] = x[i] / (1 + e^-x[i])`
+    silu(x: &mut [f32]) = lanes.silu, true;
+    /// `x[i] = x[i] / 2 * (1 + tanh(sqrt(2 / pi) * (x[i] + 0.044715 x[i]^3)))`
+    gelu(x: &mut [f32]) = lanes.gelu, true;
+    /// `gate[i] = silu(gate[i]) * up[i]`: the middle of a SwiGLU feed-forward.
+    silu_mul(gate: &mut [f32], up: &[f32]) = lanes.silu_mul, gate.len() == up.len();
+    /// `dst[i] = x[i] / sqrt(mean(x^2) + eps) * weight[i]` (Zhang and Sennrich 2019).
+    rms_norm(dst: &mut [f32], x: &[f32], weight: &[F32], eps: f32)
+        = lanes.rms_norm, dst.len() == x.len() && dst.len() == weight.len();
+    /// `dst[i] = (x[i] - mean) / sqrt(variance + eps) * weight[i] + bias[i]` (Ba, Kiros and Hinton 2016).
+    layer_norm(dst: &mut [f32], x: &[f32], weight: &[F32], bias: &[F32], eps: f32)
+        = lanes.layer_norm, dst.len() == x.len() && dst.len() == weight.len() && dst.len() == bias.len();
+    /// `x[i] = e^(x[i] - max) / sum`; a NaN or two infinities make every value NaN.
+    softmax(x: &mut [f32]) = lanes.softmax, true;
+    /// Turns the pairs `(x[2i], x[2i + 1])` by the angles of [`rope::cos_sin`](crate::rope::cos_sin), in place.
+    ///
+    /// `cos_sin` holds the cosines, then the sines; values of `x` behind its length stay as they are.
+    rope_norm(x: &mut [f32], cos_sin: &[f32]) = lanes.rope_norm, x.len() >= cos_sin.len();
+    /// The same for the pairs `(x[i], x[i + n / 2])`, where `n` is the length of `cos_sin`.
+    rope_neox(x: &mut [f32], cos_sin: &[f32]) = lanes.rope_neox, x.len() >= cos_sin.len();
+    /// `x[i] = e^(x[i] * scale - max)`, with `max` the largest `x[i] * scale` or `floor`; gives `max` and the sum.
+    softmax_chunk(x: &mut [f32], scale: f32, floor: f32) -> (f32, f32) = lanes.softmax_chunk, true;
+}
+
+impl Ops {
+    /// Quantizes `src` to Q4_0 as ggml's reference does, 32 values to a block. Portable in every back-end.
+    pub fn quantize_q4_0(self, dst: &mut [BlockQ4_0], src: &[f32]) {
+        debug_assert!(dst.len() * QK == src.len(), "quantize_q4_0: shapes disagree");
+        quantize::q4_0(dst, src);
+    }
+
+    /// Quantizes `src` to Q4_1 as ggml's reference does, 32 values to a block. Portable in every back-end.
+    pub fn quantize_q4_1(self, dst: &mut [BlockQ4_1], src: &[f32]) {
+        debug_assert!(dst.len() * QK == src.len(), "quantize_q4_1: shapes disagree");
+        quantize::q4_1(dst, src);
+    }
+
+    /// `dst[i] = src[i]`, to the bytes of a file.
+    pub fn f32le_from_f32(self, dst: &mut [F32], src: &[f32]) {
+        debug_assert!(dst.len() == src.len(), "f32le_from_f32: shapes disagree");
+        dst.iter_mut().zip(src).for_each(|(dst, src)| *dst = F32::new(*src));
+    }
+
+    /// The values of `src`, row after row; every back-end gives the same.
+    pub fn dequantize(self, dst: &mut [f32], src: Matrix<'_>) {
+        debug_assert!(src.rows() * src.cols() == dst.len(), "dequantize: shapes disagree");
+        let table = self.0;
+        // SAFETY: an `Ops` is made by `available` alone, whose features are those of this CPU.
+        unsafe {
+            match src {
+                Matrix::F32(rows) => (table.lanes.f32_from_f32le)(dst, rows.blocks()),
+                Matrix::F16(rows) => (table.lanes.f32_from_f16)(dst, rows.blocks()),
+                Matrix::Bf16(rows) => (table.lanes.f32_from_bf16)(dst, rows.blocks()),
+                Matrix::Q4_0(rows) => (table.dequantize_q4_0)(dst, rows.blocks()),
+                Matrix::Q4_1(rows) => (table.dequantize_q4_1)(dst, rows.blocks()),
+                Matrix::Q8_0(rows) => (table.lanes.dequantize_q8_0)(dst, rows.blocks()),
+            }
+        }
+    }
+
+    /// `dst (m, n) = lhs (m, k) . rhs (n, k)^T`: a gemv when `m` is 1.
+    ///
+    /// Quantized weights read `lhs.q8_0`, float weights `lhs.f32`. Each result is what the dot product of its two rows
+    /// gives in the same back-end, bit for bit, whatever `m` and the tile.
+    pub fn gemm(self, dst: &mut TileMut<'_>, lhs: &Activations<'_>, rhs: Matrix<'_>) {
+        let have = if rhs.is_quantized() { lhs.q8_0.len() * QK } else { lhs.f32.len() };
+        debug_assert!(
+            dst.rows() == lhs.rows && dst.cols() == rhs.rows() && have == lhs.rows * rhs.cols(),
+            "gemm: shapes disagree"
+        );
+        let table = self.0;
+        // SAFETY: an `Ops` is made by `available` alone, whose features are those of this CPU.
+        unsafe {
+            match rhs {
+                Matrix::F32(rhs) => (table.f32.gemm)(dst, lhs.f32, rhs),
+                Matrix::F16(rhs) => (table.f16.gemm)(dst, lhs.f32, rhs),
+                Matrix::Bf16(rhs) => (table.bf16.gemm)(dst, lhs.f32, rhs),
+                Matrix::Q4_0(rhs) => (table.q4_0.gemm)(dst, lhs.q8_0, rhs),
+                Matrix::Q4_1(rhs) => (table.q4_1.gemm)(dst, lhs.q8_0, rhs),
+                Matrix::Q8_0(rhs) => (table.q8_0.gemm)(dst, lhs.q8_0, rhs),
+            }
+        }
+    }
+
+    /// `dst[i] += sum over j of p[j] * values[j][i]`: `p (n)`, `values (n, dst.len())` of F32, F16, BF16 or Q8_0.
+    ///
+    /// Other types are no cache's and add nothing.
+    pub fn accumulate(self, dst: &mut [f32], p: &[f32], values: Matrix<'_>) {
+        debug_assert!(values.rows() == p.len() && values.cols() == dst.len(), "accumulate: shapes disagree");
+        let lanes = &self.0.lanes;
+        // SAFETY: an `Ops` is made by `available` alone, whose features are those of this CPU.
+        unsafe {
+            match values {
+                Matrix::F32(rows) => (lanes.accumulate_f32)(dst, p, rows),
+                Matrix::F16(rows) => (lanes.accumulate_f16)(dst, p, rows),
+                Matrix::Bf16(rows) => (lanes.accumulate_bf16)(dst, p, rows),
+                Matrix::Q8_0(rows) => (lanes.accumulate_q8_0)(dst, p, rows),
+                Matrix::Q4_0(_) | Matrix::Q4_1(_) => debug_assert!(false, "accumulate: not a cache type"),
+            }
+        }
+    }
+
+    /// Attention of one query head: `dst = sum over j of softmax(q . keys[j] * scale)_j * values[j]`.
+    ///
+    /// `q` and `dst` `(head_dim)`, `keys` and `values` `(n, head_dim)` of F32, F16, BF16 or Q8_0; zeros when `n` is 0.
+    /// One pass over the positions with a running maximum (Milakov and Gimelshein 2018), in chunks on the stack. A
+    /// Q8_0 cache takes `head_dim` up to [`MAX_QUANTIZED_HEAD_DIM`](crate::MAX_QUANTIZED_HEAD_DIM).
+    pub fn attend(self, dst: &mut [f32], q: &[f32], keys: Matrix<'_>, values: Matrix<'_>, scale: f32) {
+        debug_assert!(
+            dst.len() == values.cols() && q.len() == keys.cols() && keys.rows() == values.rows(),
+            "attend: shapes disagree"
+        );
+        attend::attend(self, dst, q, keys, values, scale);
+    }
+}
