@@ -50,9 +50,9 @@ pub struct Boot {
     pub board: Board,
     /// The CPU model; `raspi3b` has its own.
     pub cpu: Cpu,
-    /// Number of cores; `raspi3b` has its own.
+    /// Number of cores; `raspi3b` has four.
     pub smp: u32,
-    /// Memory in MiB; `raspi3b` has its own.
+    /// Memory in MiB; `raspi3b` has 1 GiB.
     pub memory_mib: u64,
     /// Whether one instruction is one nanosecond of the guest's time, so that counts repeat exactly.
     pub icount: bool,

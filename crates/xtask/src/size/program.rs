@@ -84,8 +84,7 @@ impl<'a> Program<'a> {
         }
         for section in self.file.sections().filter(|section| section.kind() == SectionKind::Text) {
             if let Some(bytes) = section.data_range(address, size)? {
-                let words = bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-                return Ok(Some(words.collect()));
+                return Ok(Some(words(bytes).collect()));
             }
         }
         bail!("a function at {address:#x} lies in no section");
@@ -111,8 +110,8 @@ impl<'a> Program<'a> {
         for section in self.file.sections() {
             match section.kind() {
                 SectionKind::Data | SectionKind::ReadOnlyData => {
-                    let words = section.data()?.chunks_exact(8).filter_map(|chunk| chunk.try_into().ok());
-                    pointers.extend(words.map(u64::from_le_bytes));
+                    let (addresses, _) = section.data()?.as_chunks();
+                    pointers.extend(addresses.iter().map(|bytes| u64::from_le_bytes(*bytes)));
                 }
                 SectionKind::Text => pointers.extend(computed_addresses(section.data()?, section.address())),
                 _ => {}
@@ -122,12 +121,17 @@ impl<'a> Program<'a> {
     }
 }
 
+/// The instructions in `code`.
+fn words(code: &[u8]) -> impl Iterator<Item = u32> {
+    let (words, _) = code.as_chunks();
+    words.iter().map(|bytes| u32::from_le_bytes(*bytes))
+}
+
 /// Addresses that instructions put together, as far as `adr`, and `adrp` followed by `add` on the same register, do.
 fn computed_addresses(code: &[u8], base: u64) -> Vec<u64> {
     let mut pages: [Option<u64>; 32] = [None; 32];
     let mut addresses = Vec::new();
-    for (bytes, pc) in code.chunks_exact(4).zip((base..).step_by(4)) {
-        let word = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+    for (word, pc) in words(code).zip((base..).step_by(4)) {
         let (to, from) = ((word & 31) as usize, (word >> 5 & 31) as usize);
         if word & 0x1f00_0000 == 0x1000_0000 {
             let field = i64::from((word >> 5 & 0x7_ffff) << 2 | word >> 29 & 3) << 43 >> 43;
