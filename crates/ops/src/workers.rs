@@ -79,7 +79,7 @@ fn for_each_part(workers: &dyn Workers, n_parts: usize, body: &(dyn Fn(usize) + 
     let work = |_worker: usize| {
         // Relaxed is enough: parts share nothing, and `run` returning orders their results before what follows.
         while let Ok(part) =
-            next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < n_parts).then(|| n + 1))
+            next.try_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < n_parts).then(|| n + 1))
         {
             body(part);
         }
