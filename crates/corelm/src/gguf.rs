@@ -8,6 +8,7 @@ mod cursor;
 pub mod limits;
 mod tensor;
 mod value;
+pub mod writer;
 
 pub use tensor::{MAX_DIMS, TensorInfo};
 pub use value::{Array, Value, ValueType};

@@ -2,6 +2,9 @@
 #![no_std]
 #![deny(unsafe_code)]
 
+#[cfg(feature = "std")]
+extern crate std;
+
 pub mod arena;
 pub mod config;
 pub mod error;

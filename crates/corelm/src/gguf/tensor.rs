@@ -81,7 +81,7 @@ impl<'m> RawInfo<'m> {
 }
 
 /// Bytes of a tensor: rows of whole blocks. Nobody else multiplies dimensions.
-fn tensor_bytes(tensor: u32, dims: &[u64; MAX_DIMS], ty: GgmlType) -> Result<u64, ModelError> {
+pub(super) fn tensor_bytes(tensor: u32, dims: &[u64; MAX_DIMS], ty: GgmlType) -> Result<u64, ModelError> {
     let [cols, rows @ ..] = *dims;
     let block = NonZeroU64::try_from(ty.block_values()).unwrap_or(NonZeroU64::MIN);
     if cols % block != 0 {
