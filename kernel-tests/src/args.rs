@@ -5,7 +5,7 @@
 //!
 //! | key | values | default |
 //! |---|---|---|
-//! | `mode` | `run`, `shell`, `test`, `bench`, `golden`, `none` | `run` |
+//! | `mode` | `run`, `generate`, `shell`, `test`, `bench`, `golden` | `run` |
 //! | `model` | `demo` (embedded), `initrd` | `initrd` when there is one, else `demo` |
 //! | `prompt` | text | the demo prompt |
 //! | `n` | tokens to generate | 64 |
@@ -34,16 +34,16 @@ pub enum Mode {
     /// Generates text, then runs the benchmark suite.
     #[default]
     Run,
+    /// Generates text.
+    Generate,
     /// Reads commands from the console.
     Shell,
     /// Runs the conformance list on every back-end.
     Test,
     /// Runs the benchmark suite.
     Bench,
-    /// Prints logits for given ids, or greedy ids for a prompt.
+    /// Prints the logits at each position while given ids are fed.
     Golden,
-    /// Ends after start-up.
-    None,
 }
 
 /// Where the model comes from.
@@ -141,7 +141,9 @@ impl Args {
             let wrong = |expected| ArgsError { word, expected };
             let (key, value) = word.split_once('=').ok_or(wrong("key=value"))?;
             match key {
-                "mode" => args.mode = mode(value).ok_or(wrong("run, shell, test, bench, golden or none"))?,
+                "mode" => {
+                    args.mode = mode(value).ok_or(wrong("run, generate, shell, test, bench or golden"))?
+                }
                 "model" => args.model = Some(model(value).ok_or(wrong("demo or initrd"))?),
                 "prompt" => {
                     args.prompt = Some(
@@ -206,11 +208,11 @@ fn unquote<const N: usize>(value: &str) -> Option<String<N>> {
 fn mode(value: &str) -> Option<Mode> {
     Some(match value {
         "run" => Mode::Run,
+        "generate" => Mode::Generate,
         "shell" => Mode::Shell,
         "test" => Mode::Test,
         "bench" => Mode::Bench,
         "golden" => Mode::Golden,
-        "none" => Mode::None,
         _ => return None,
     })
 }

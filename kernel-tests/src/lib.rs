@@ -17,6 +17,7 @@
 //! | [`args`], [`modes`] | kernel command line, and what is done for each `mode` |
 //! | [`shell`], [`line`], [`command`] | the interactive console |
 //! | [`event`], [`crash`] | a fault as a prompt for the model; deliberate ends |
+//! | [`selftest`] | what the kernel promises the engine, checked on the machine |
 //! | [`semihosting`] | how a run ends with a status |
 //!
 //! The parts that need no hardware (`args`, `atags`, `command`, `dtb`, `event`, `line`, `machine`,
@@ -67,6 +68,8 @@ pub mod mmu;
 pub mod modes;
 #[cfg(target_os = "none")]
 pub mod psci;
+#[cfg(target_os = "none")]
+pub mod selftest;
 #[cfg(target_os = "none")]
 pub mod semihosting;
 #[cfg(target_os = "none")]

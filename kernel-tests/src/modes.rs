@@ -5,7 +5,7 @@ use corelm_ops::Workers;
 use crate::args::Mode;
 use crate::board::Context;
 use crate::counter::Timer;
-use crate::{boot, cpu, println, shell};
+use crate::{boot, cpu, println, selftest, shell};
 
 /// Exit status when what was asked for could not be done.
 pub const STATUS_FAILED: u32 = 1;
@@ -15,8 +15,19 @@ pub fn main(context: &Context) -> u32 {
     banner(context);
     match context.args.mode {
         Mode::Shell => shell::run(context),
+        Mode::Test => test(context),
         _ => 0,
     }
+}
+
+/// Runs the kernel's own checks; a failure is a panic.
+fn test(context: &Context) -> u32 {
+    for test in selftest::TESTS {
+        (test.run)(context);
+        println!("{} kernel ok", test.name);
+    }
+    println!("{} passed", selftest::TESTS.len());
+    0
 }
 
 /// Says where the kernel runs.
