@@ -477,6 +477,7 @@ fn names_and_keys_are_there_once() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "64 MiB take Miri minutes")]
 fn long_arrays_are_few_and_metadata_is_bounded() {
     let mut writer = Writer::new(Bytes::default(), 17, 0).unwrap();
     for i in 0..17 {
