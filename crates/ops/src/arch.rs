@@ -1,6 +1,10 @@
 //! The back-ends of this architecture. Soft-float targets have none: they would turn vector code into library calls.
 
-use crate::table::OpTable;
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+mod x86_64;
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+pub(crate) use x86_64::TABLES;
 
 /// Everything above scalar, lowest first.
-pub(crate) static TABLES: &[OpTable] = &[];
+#[cfg(not(all(target_arch = "x86_64", target_feature = "sse2")))]
+pub(crate) static TABLES: &[crate::table::OpTable] = &[];

@@ -6,8 +6,8 @@
 
 use core::marker::PhantomData;
 
-use crate::block::{Bf16, Block, BlockQ8_0, F16, F32};
-use crate::product::Micro;
+use crate::block::{Bf16, Block, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, F32, QK};
+use crate::product::{self, Micro};
 use crate::view::Rows;
 
 /// `N` f32 side by side in a register.
@@ -42,6 +42,36 @@ pub(crate) trait Lanes<const N: usize>: Copy {
     fn sum(self) -> f32;
     /// The largest lane.
     fn max_across(self) -> f32;
+}
+
+/// What [`exp`] needs beside [`Lanes`].
+pub(crate) trait Exponent<const N: usize>: Lanes<N> {
+    /// The smaller of both; `x` where one is NaN.
+    fn min(self, x: Self) -> Self;
+    /// The nearest integer.
+    fn round(self) -> Self;
+    /// 2 to the power of integers in -126..=127; anything for anything else.
+    fn exp2_integer(self) -> Self;
+}
+
+/// e to the power of each lane, within 2 ulp (tested over the whole range), without a branch.
+///
+/// `x = n ln 2 + r` with `|r| <= ln 2 / 2`; the polynomial for `e^r` is Cephes' (`expf.c`). `2^n` is applied in two
+/// factors, so that results down to the subnormal numbers and up to the largest are right.
+#[inline(always)]
+pub(crate) fn exp<L: Exponent<N>, const N: usize>(x: L) -> L {
+    const LN2_HIGH: f32 = 0.693_359_4;
+    const LN2_LOW: f32 = -2.121_944_4e-4;
+    const COEFFICIENTS: [f32; 6] =
+        [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5];
+    // In this order a NaN stays one.
+    let x = L::splat(89.0).min(L::splat(-104.0).max(x));
+    let n = x.mul(L::splat(core::f32::consts::LOG2_E)).round();
+    let r = n.mul_add(L::splat(-LN2_LOW), n.mul_add(L::splat(-LN2_HIGH), x));
+    let p = COEFFICIENTS.iter().fold(L::splat(0.0), |p, c| p.mul_add(r, L::splat(*c)));
+    let e_r = p.mul_add(r.mul(r), r).add(L::splat(1.0));
+    let half = n.mul(L::splat(0.5)).round();
+    e_r.mul(half.exp2_integer()).mul(n.sub(half).exp2_integer())
 }
 
 /// What a row of values can be made of.
@@ -79,6 +109,7 @@ value!(i8, 0, load_i8);
 #[derive(Clone, Copy)]
 #[allow(clippy::type_complexity)]
 pub(crate) struct LaneOps {
+    pub dot_f32: unsafe fn(&[f32], &[f32]) -> f32,
     pub f32_from_f16: unsafe fn(&mut [f32], &[F16]),
     pub f32_from_bf16: unsafe fn(&mut [f32], &[Bf16]),
     pub f32_from_f32le: unsafe fn(&mut [f32], &[F32]),
@@ -102,12 +133,15 @@ pub(crate) struct LaneOps {
     pub accumulate_bf16: unsafe fn(&mut [f32], &[f32], Rows<'_, Bf16>),
     pub accumulate_q8_0: unsafe fn(&mut [f32], &[f32], Rows<'_, BlockQ8_0>),
     pub dequantize_q8_0: unsafe fn(&mut [f32], &[BlockQ8_0]),
+    pub dequantize_q4_0: unsafe fn(&mut [f32], &[BlockQ4_0]),
+    pub dequantize_q4_1: unsafe fn(&mut [f32], &[BlockQ4_1]),
 }
 
 /// Defines `LANE_OPS`, every row operation instantiated for one type of lanes with one set of CPU features.
 macro_rules! lane_ops {
     ($lanes:ty, $n:literal $(, $feature:meta)?) => {
         lane_ops! { @define $lanes, $n, [$($feature)?],
+            dot_f32(lhs: &[f32], rhs: &[f32]) -> f32 = dot_f32;
             f32_from_f16(dst: &mut [f32], src: &[F16]) = widen;
             f32_from_bf16(dst: &mut [f32], src: &[Bf16]) = widen;
             f32_from_f32le(dst: &mut [f32], src: &[F32]) = widen;
@@ -126,11 +160,13 @@ macro_rules! lane_ops {
             softmax_chunk(x: &mut [f32], scale: f32, floor: f32) -> (f32, f32) = softmax_chunk;
             rope_norm(x: &mut [f32], cos_sin: &[f32]) = rope_norm;
             rope_neox(x: &mut [f32], cos_sin: &[f32]) = rope_neox;
-            accumulate_f32(dst: &mut [f32], p: &[f32], rows: Rows<'_, F32>) = accumulate;
-            accumulate_f16(dst: &mut [f32], p: &[f32], rows: Rows<'_, F16>) = accumulate;
-            accumulate_bf16(dst: &mut [f32], p: &[f32], rows: Rows<'_, Bf16>) = accumulate;
-            accumulate_q8_0(dst: &mut [f32], p: &[f32], rows: Rows<'_, BlockQ8_0>) = accumulate_q8_0;
+            accumulate_f32(dst: &mut [f32], p: &[f32], rows: $crate::view::Rows<'_, F32>) = accumulate;
+            accumulate_f16(dst: &mut [f32], p: &[f32], rows: $crate::view::Rows<'_, F16>) = accumulate;
+            accumulate_bf16(dst: &mut [f32], p: &[f32], rows: $crate::view::Rows<'_, Bf16>) = accumulate;
+            accumulate_q8_0(dst: &mut [f32], p: &[f32], rows: $crate::view::Rows<'_, BlockQ8_0>) = accumulate_q8_0;
             dequantize_q8_0(dst: &mut [f32], src: &[BlockQ8_0]) = dequantize_q8_0;
+            dequantize_q4_0(dst: &mut [f32], src: &[BlockQ4_0]) = dequantize_q4_0;
+            dequantize_q4_1(dst: &mut [f32], src: &[BlockQ4_1]) = dequantize_q4_1;
         }
     };
     (@define $lanes:ty, $n:literal, $feature:tt,
@@ -191,6 +227,11 @@ fn store_front<L: Lanes<N>, const N: usize>(x: L, to: &mut [f32]) {
     let mut all = [0.0; N];
     x.store(&mut all);
     to.iter_mut().zip(all).for_each(|(to, x)| *to = x);
+}
+
+#[inline(always)]
+pub(crate) fn dot_f32<L: Lanes<N>, const N: usize>(lhs: &[f32], rhs: &[f32]) -> f32 {
+    product::dot::<Floats<L, f32, N>>(lhs, rhs)
 }
 
 #[inline(always)]
@@ -402,7 +443,7 @@ pub(crate) fn accumulate_q8_0<L: Lanes<N>, const N: usize>(
     p: &[f32],
     rows: Rows<'_, BlockQ8_0>,
 ) {
-    for (b, dst) in dst.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+    for (b, dst) in dst.as_chunks_mut::<QK>().0.iter_mut().enumerate() {
         let strips = dst.as_chunks_mut::<N>().0.as_chunks_mut::<STRIP>().0;
         for (s, strip) in strips.iter_mut().enumerate() {
             let mut acc = strip.each_ref().map(|x| L::load(x));
@@ -419,12 +460,45 @@ pub(crate) fn accumulate_q8_0<L: Lanes<N>, const N: usize>(
 
 #[inline(always)]
 pub(crate) fn dequantize_q8_0<L: Lanes<N>, const N: usize>(dst: &mut [f32], src: &[BlockQ8_0]) {
-    for (dst, block) in dst.as_chunks_mut::<32>().0.iter_mut().zip(src) {
+    for (dst, block) in dst.as_chunks_mut::<QK>().0.iter_mut().zip(src) {
         let d = L::splat(L::widen_f16(block.d));
         for (dst, x) in dst.as_chunks_mut::<N>().0.iter_mut().zip(block.qs.as_chunks::<N>().0) {
             L::load_i8(x).mul(d).store(dst);
         }
     }
+}
+
+#[inline(always)]
+pub(crate) fn dequantize_q4_0<L: Lanes<N>, const N: usize>(dst: &mut [f32], src: &[BlockQ4_0]) {
+    for (dst, block) in dst.as_chunks_mut::<QK>().0.iter_mut().zip(src) {
+        let d = L::splat(L::widen_f16(block.d));
+        let quants = nibbles(&block.qs).map(|q| q - 8);
+        for (dst, x) in dst.as_chunks_mut::<N>().0.iter_mut().zip(quants.as_chunks::<N>().0) {
+            L::load_i8(x).mul(d).store(dst);
+        }
+    }
+}
+
+#[inline(always)]
+pub(crate) fn dequantize_q4_1<L: Lanes<N>, const N: usize>(dst: &mut [f32], src: &[BlockQ4_1]) {
+    for (dst, block) in dst.as_chunks_mut::<QK>().0.iter_mut().zip(src) {
+        let (d, m) = (L::splat(L::widen_f16(block.d)), L::splat(L::widen_f16(block.m)));
+        for (dst, x) in dst.as_chunks_mut::<N>().0.iter_mut().zip(nibbles(&block.qs).as_chunks::<N>().0) {
+            // The product is exact (11 by 4 bits), so one rounding or two are the same.
+            L::load_i8(x).mul_add(d, m).store(dst);
+        }
+    }
+}
+
+/// The nibbles of a block, 0–15, in the order of its values.
+#[inline(always)]
+pub(crate) fn nibbles(qs: &[u8; QK / 2]) -> [i8; QK] {
+    let mut all = [0; QK];
+    let (low, high) = all.split_at_mut(QK / 2);
+    for ((low, high), q) in low.iter_mut().zip(high).zip(qs) {
+        (*low, *high) = ((q & 15) as i8, (q >> 4) as i8);
+    }
+    all
 }
 
 /// Products of f32 activations with weights of float type `V`: two registers of partial sums for each result.

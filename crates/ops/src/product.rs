@@ -40,6 +40,24 @@ impl<L, R> Clone for Product<L, R> {
 }
 impl<L, R> Copy for Product<L, R> {}
 
+/// The [`Product`] of a [`Micro`], in functions that enable its CPU features: `product!(micro, mr, nr, nv, features)`.
+macro_rules! product {
+    ($micro:ty, $mr:expr, $nr:expr, $nv:expr $(, $feature:meta)?) => {{
+        type Lhs = <$micro as $crate::product::Micro>::Lhs;
+        type Rhs = <$micro as $crate::product::Micro>::Rhs;
+        $(#[$feature])?
+        fn dot(lhs: &[Lhs], rhs: &[Rhs]) -> f32 {
+            $crate::product::dot::<$micro>(lhs, rhs)
+        }
+        $(#[$feature])?
+        fn gemm(dst: &mut $crate::tile::TileMut<'_>, lhs: &[Lhs], rhs: $crate::view::Rows<'_, Rhs>) {
+            $crate::product::gemm::<$micro, { $mr }, { $nr }, { $nv }>(dst, lhs, rhs);
+        }
+        $crate::product::Product { dot, gemm }
+    }};
+}
+pub(crate) use product;
+
 /// The dot product of one row with one row.
 #[inline(always)]
 pub(crate) fn dot<P: Micro>(lhs: &[P::Lhs], rhs: &[P::Rhs]) -> f32 {

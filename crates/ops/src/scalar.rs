@@ -1,11 +1,10 @@
 //! The portable back-end: every operation in plain Rust, eight lanes wide so that the compiler vectorises it.
 
 use crate::block::{Bf16, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, F32, QK};
-use crate::lanes::{Floats, Lanes, lane_ops};
-use crate::product::{self, Micro, Product};
+use crate::lanes::{Floats, Lanes, lane_ops, nibbles};
+use crate::product::{Micro, product};
 use crate::quantize;
 use crate::table::{Backend, OpTable};
-use crate::view::Rows;
 
 /// Rows of activations that share one unpacking of a weight block.
 const MR: usize = 4;
@@ -14,53 +13,16 @@ pub(crate) const TABLE: OpTable = OpTable {
     backend: Backend::Scalar,
     needs: crate::cpu::Feature::empty(),
     quantize_q8_0: quantize::q8_0,
-    dequantize_q4_0,
-    dequantize_q4_1,
-    dot_f32: product::dot::<Floats<Wide, f32, 8>>,
-    f32: Product {
-        dot: product::dot::<Floats<Wide, F32, 8>>,
-        gemm: product::gemm::<Floats<Wide, F32, 8>, 1, 1, 1>,
-    },
-    f16: Product {
-        dot: product::dot::<Floats<Wide, F16, 8>>,
-        gemm: product::gemm::<Floats<Wide, F16, 8>, 1, 1, 1>,
-    },
-    bf16: Product {
-        dot: product::dot::<Floats<Wide, Bf16, 8>>,
-        gemm: product::gemm::<Floats<Wide, Bf16, 8>, 1, 1, 1>,
-    },
-    q8_0: Product { dot: product::dot::<Q8_0>, gemm: product::gemm::<Q8_0, MR, 1, 1> },
-    q4_0: Product { dot: product::dot::<Q4_0>, gemm: product::gemm::<Q4_0, MR, 1, 1> },
-    q4_1: Product { dot: product::dot::<Q4_1>, gemm: product::gemm::<Q4_1, MR, 1, 1> },
+    f32: product!(Floats<Wide, F32, 8>, 1, 1, 1),
+    f16: product!(Floats<Wide, F16, 8>, 1, 1, 1),
+    bf16: product!(Floats<Wide, Bf16, 8>, 1, 1, 1),
+    q8_0: product!(Q8_0, MR, 1, 1),
+    q4_0: product!(Q4_0, MR, 1, 1),
+    q4_1: product!(Q4_1, MR, 1, 1),
     lanes: LANE_OPS,
 };
 
 lane_ops!(Wide, 8);
-
-/// The nibbles of a block, in the order of its values.
-pub(crate) fn nibbles(qs: &[u8; QK / 2]) -> [u8; QK] {
-    let mut all = [0; QK];
-    let (low, high) = all.split_at_mut(QK / 2);
-    for ((low, high), q) in low.iter_mut().zip(high).zip(qs) {
-        (*low, *high) = (q & 15, q >> 4);
-    }
-    all
-}
-
-fn dequantize_q4_0(dst: &mut [f32], src: &[BlockQ4_0]) {
-    for (dst, block) in dst.as_chunks_mut::<QK>().0.iter_mut().zip(src) {
-        let d = block.d.to_f32();
-        dst.iter_mut().zip(nibbles(&block.qs)).for_each(|(x, q)| *x = d * f32::from(q as i8 - 8));
-    }
-}
-
-fn dequantize_q4_1(dst: &mut [f32], src: &[BlockQ4_1]) {
-    for (dst, block) in dst.as_chunks_mut::<QK>().0.iter_mut().zip(src) {
-        let (d, m) = (block.d.to_f32(), block.m.to_f32());
-        // The product is exact (11 by 4 bits), so a fused multiply-add gives the same.
-        dst.iter_mut().zip(nibbles(&block.qs)).for_each(|(x, q)| *x = d * f32::from(q) + m);
-    }
-}
 
 /// The integer part of a product of two blocks.
 fn dot_i8(lhs: &[i8; QK], rhs: &[i8; QK]) -> i32 {
@@ -115,7 +77,7 @@ impl Micro for Q4_0 {
         tile(
             lhs,
             rhs,
-            |w| (w.d.to_f32(), nibbles(&w.qs).map(|q| q as i8 - 8)),
+            |w| (w.d.to_f32(), nibbles(&w.qs).map(|q| q - 8)),
             |acc, x, (d, w)| acc + dot_i8(&x.qs, w) as f32 * (x.d.to_f32() * d),
         )
     }
@@ -131,7 +93,7 @@ impl Micro for Q4_1 {
         tile(
             lhs,
             rhs,
-            |w| (w.d.to_f32(), w.m.to_f32(), nibbles(&w.qs).map(|q| q as i8)),
+            |w| (w.d.to_f32(), w.m.to_f32(), nibbles(&w.qs)),
             |acc, x, (d, m, w)| {
                 let dx = x.d.to_f32();
                 let sum: i32 = x.qs.iter().map(|x| i32::from(*x)).sum();

@@ -57,9 +57,6 @@ pub(crate) struct OpTable {
     pub backend: Backend,
     pub needs: Feature,
     pub quantize_q8_0: unsafe fn(&mut [BlockQ8_0], &[f32]),
-    pub dequantize_q4_0: unsafe fn(&mut [f32], &[BlockQ4_0]),
-    pub dequantize_q4_1: unsafe fn(&mut [f32], &[BlockQ4_1]),
-    pub dot_f32: unsafe fn(&[f32], &[f32]) -> f32,
     pub f32: Product<f32, F32>,
     pub f16: Product<f32, F16>,
     pub bf16: Product<f32, Bf16>,
@@ -146,7 +143,7 @@ methods! {
     f16_from_f32(dst: &mut [F16], src: &[f32]) = lanes.f16_from_f32, dst.len() == src.len();
 
     /// `lhs . rhs`
-    dot_f32(lhs: &[f32], rhs: &[f32]) -> f32 = dot_f32, lhs.len() == rhs.len();
+    dot_f32(lhs: &[f32], rhs: &[f32]) -> f32 = lanes.dot_f32, lhs.len() == rhs.len();
     /// `lhs . rhs`
     dot_f32_f16(lhs: &[f32], rhs: &[F16]) -> f32 = f16.dot, lhs.len() == rhs.len();
     /// `lhs . rhs`
@@ -221,8 +218,8 @@ impl Ops {
                 Matrix::F32(rows) => (table.lanes.f32_from_f32le)(dst, rows.blocks()),
                 Matrix::F16(rows) => (table.lanes.f32_from_f16)(dst, rows.blocks()),
                 Matrix::Bf16(rows) => (table.lanes.f32_from_bf16)(dst, rows.blocks()),
-                Matrix::Q4_0(rows) => (table.dequantize_q4_0)(dst, rows.blocks()),
-                Matrix::Q4_1(rows) => (table.dequantize_q4_1)(dst, rows.blocks()),
+                Matrix::Q4_0(rows) => (table.lanes.dequantize_q4_0)(dst, rows.blocks()),
+                Matrix::Q4_1(rows) => (table.lanes.dequantize_q4_1)(dst, rows.blocks()),
                 Matrix::Q8_0(rows) => (table.lanes.dequantize_q8_0)(dst, rows.blocks()),
             }
         }
