@@ -232,6 +232,10 @@ pub enum VocabFault {
     ArrayLength,
     /// A token is longer than 64 KiB.
     TokenLength,
+    /// A token without text.
+    EmptyToken,
+    /// A token with the text of another one before it.
+    DuplicateToken,
     /// A token type other than 1..=6.
     TokenType,
     /// A merge without a space between two parts.
@@ -244,6 +248,8 @@ pub enum VocabFault {
     MissingByte,
     /// A score is not a finite number.
     Score,
+    /// Texts or merges collide so often in the index that they were made to.
+    Collisions,
 }
 
 /// The kinds of error that a manifest or a C caller tells apart.
@@ -266,6 +272,36 @@ pub enum ErrorClass {
     Vocab,
     /// Memory does not suffice.
     Memory,
+}
+
+/// Why a text or a list of tokens was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TokenizeError {
+    /// The output is too short: tokens, or bytes, that there are, and room.
+    OutputFull {
+        /// Tokens or bytes in all.
+        need: usize,
+        /// Room for as many.
+        have: usize,
+    },
+    /// The working memory was made for shorter texts: bytes of the text, and of the longest text it serves.
+    ScratchFull {
+        /// Bytes of the text.
+        need: usize,
+        /// Bytes that the memory serves.
+        have: usize,
+    },
+    /// The vocabulary has no token for a byte of the text.
+    NoToken {
+        /// The byte.
+        byte: u8,
+    },
+    /// A number that is no token.
+    BadToken {
+        /// The number.
+        token: u32,
+    },
 }
 
 /// Why the arena refused.
@@ -362,6 +398,18 @@ impl ModelError {
             | Self::Overlap { .. }
             | Self::MissingKey { .. }
             | Self::WrongType { .. } => ErrorClass::Format,
+        }
+    }
+}
+
+impl TokenizeError {
+    /// A number for C callers and logs; never reused.
+    pub const fn code(self) -> u32 {
+        match self {
+            Self::OutputFull { .. } => 400,
+            Self::ScratchFull { .. } => 401,
+            Self::NoToken { .. } => 402,
+            Self::BadToken { .. } => 403,
         }
     }
 }
@@ -471,13 +519,29 @@ impl fmt::Display for VocabFault {
             Self::TokenCount => "number of tokens is not the number of embedding rows",
             Self::ArrayLength => "scores or types are not one for each token",
             Self::TokenLength => "token is longer than 64 kib",
+            Self::EmptyToken => "token has no text",
+            Self::DuplicateToken => "token has the text of another one",
             Self::TokenType => "unknown token type",
             Self::MergeFormat => "merge is not two parts and a space",
             Self::MergeToken => "merge makes no token",
             Self::SpecialId => "special token id is not in the vocabulary",
             Self::MissingByte => "byte has no token",
             Self::Score => "score is not a finite number",
+            Self::Collisions => "entries collide too often to be indexed",
         })
+    }
+}
+
+impl fmt::Display for TokenizeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OutputFull { need, have } => write!(f, "output is full: {need} needed, room for {have}"),
+            Self::ScratchFull { need, have } => {
+                write!(f, "text of {need} bytes; working memory was made for {have}")
+            }
+            Self::NoToken { byte } => write!(f, "the vocabulary has no token for byte {byte:#04x}"),
+            Self::BadToken { token } => write!(f, "{token} is no token"),
+        }
     }
 }
 
@@ -491,6 +555,7 @@ impl fmt::Display for ArenaError {
 }
 
 impl core::error::Error for ModelError {}
+impl core::error::Error for TokenizeError {}
 impl core::error::Error for ArenaError {}
 
 /// A name from a file, cut to 24 bytes at a character, so that an error can be copied and carry it.
