@@ -10,6 +10,7 @@ pub mod config;
 pub mod error;
 pub mod gguf;
 pub mod sampler;
+pub mod tokenizer;
 pub mod weights;
 
 #[doc(inline)]

@@ -1,0 +1,226 @@
+//! From tokens back to bytes, and from bytes to text that is never cut inside a character.
+
+use super::byte_map;
+use super::unicode::Char;
+
+/// The bytes of one token.
+#[derive(Clone, Debug, Default)]
+pub struct Piece<'m> {
+    rest: &'m [u8],
+    form: Form,
+}
+
+/// How a vocabulary writes the text of a token.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Form {
+    /// As it is.
+    #[default]
+    Plain,
+    /// A printable character for each byte (GPT-2).
+    ByteMap,
+    /// U+2581 for a space (SentencePiece).
+    LowerBlock,
+}
+
+/// U+2581, which stands for a space in SentencePiece vocabularies.
+pub(super) const LOWER_BLOCK: [u8; 3] = [0xE2, 0x96, 0x81];
+
+impl<'m> Piece<'m> {
+    pub(super) fn new(rest: &'m [u8], form: Form) -> Self {
+        Self { rest, form }
+    }
+
+    /// The piece of one byte.
+    pub(super) fn byte(byte: u8) -> Self {
+        const BYTES: [u8; 256] = {
+            let mut bytes = [0; 256];
+            let mut i = 0;
+            while i < 256 {
+                bytes[i] = i as u8;
+                i += 1;
+            }
+            bytes
+        };
+        static ALL: [u8; 256] = BYTES;
+        Self {
+            rest: ALL.get(usize::from(byte)..).and_then(|b| b.get(..1)).unwrap_or_default(),
+            form: Form::Plain,
+        }
+    }
+
+    /// The piece without the space it begins with, if it does.
+    pub(super) fn without_space(self) -> Self {
+        let mut shorter = self.clone();
+        if shorter.next() == Some(b' ') { shorter } else { self }
+    }
+}
+
+impl Iterator for Piece<'_> {
+    type Item = u8;
+
+    #[inline]
+    fn next(&mut self) -> Option<u8> {
+        let (&first, rest) = self.rest.split_first()?;
+        match self.form {
+            Form::ByteMap => {
+                let c = Char::first(self.rest)?;
+                // What stands for no byte is taken as it is: nothing of a vocabulary's text gets lost.
+                if let Some(byte) = byte_map::decode(c) {
+                    self.rest = self.rest.get(c.len..)?;
+                    return Some(byte);
+                }
+            }
+            Form::LowerBlock => {
+                if let Some(rest) = self.rest.strip_prefix(&LOWER_BLOCK) {
+                    self.rest = rest;
+                    return Some(b' ');
+                }
+            }
+            Form::Plain => {}
+        }
+        self.rest = rest;
+        Some(first)
+    }
+}
+
+/// A part of a stream of bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chunk<'b> {
+    /// Whole characters.
+    Text(&'b str),
+    /// Bytes that are no UTF-8; a program that wants text prints U+FFFD for them.
+    Invalid(&'b [u8]),
+}
+
+impl<'b> Chunk<'b> {
+    /// The bytes of either.
+    pub fn bytes(self) -> &'b [u8] {
+        match self {
+            Self::Text(text) => text.as_bytes(),
+            Self::Invalid(bytes) => bytes,
+        }
+    }
+}
+
+/// Cuts a stream of bytes into whole characters: what is not complete yet is held back. Loses nothing: all chunks
+/// together are all bytes.
+///
+/// ```
+/// use corelm::tokenizer::{Chunk, Utf8Stream};
+///
+/// let mut stream = Utf8Stream::new();
+/// assert_eq!(stream.next(&mut [b'a', 0xC3].into_iter()), Some(Chunk::Text("a")));
+/// assert_eq!(stream.next(&mut [].into_iter()), None);
+/// assert_eq!(stream.next(&mut [0xA9].into_iter()), Some(Chunk::Text("é")));
+/// assert_eq!(stream.finish(), None);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Utf8Stream {
+    buffer: [u8; 64],
+    len: usize,
+    /// Bytes at the front that the last chunk gave.
+    given: usize,
+}
+
+impl Default for Utf8Stream {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Utf8Stream {
+    /// An empty stream.
+    pub const fn new() -> Self {
+        Self { buffer: [0; 64], len: 0, given: 0 }
+    }
+
+    /// Takes bytes and gives the next chunk; `None` when they are used up and what is left is an incomplete character.
+    /// To be called until it says so.
+    pub fn next(&mut self, bytes: &mut impl Iterator<Item = u8>) -> Option<Chunk<'_>> {
+        self.drop_given();
+        while let Some(slot) = self.buffer.get_mut(self.len) {
+            let Some(byte) = bytes.next() else { break };
+            *slot = byte;
+            self.len = self.len.wrapping_add(1); // at most 64
+        }
+        let bytes = self.buffer.get(..self.len)?;
+        let (valid, invalid) = match str::from_utf8(bytes) {
+            Ok(_) => (self.len, 0),
+            Err(error) => (error.valid_up_to(), error.error_len().unwrap_or(0)),
+        };
+        self.given = if valid > 0 { valid } else { invalid };
+        let chunk = bytes.get(..self.given).filter(|chunk| !chunk.is_empty())?;
+        Some(str::from_utf8(chunk).map_or(Chunk::Invalid(chunk), Chunk::Text))
+    }
+
+    /// Ends the stream: the incomplete character that is left, if any. The stream is empty afterwards.
+    pub fn finish(&mut self) -> Option<Chunk<'_>> {
+        self.drop_given();
+        self.given = self.len;
+        self.buffer.get(..self.len).filter(|bytes| !bytes.is_empty()).map(Chunk::Invalid)
+    }
+
+    fn drop_given(&mut self) {
+        let (given, len) = (self.given, self.len);
+        if given > 0 && given < len {
+            self.buffer.rotate_left(given.min(64));
+        }
+        self.len = len.saturating_sub(given);
+        self.given = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use std::string::String;
+    use std::vec::Vec;
+
+    /// Feeds `bytes` in parts of `step`; the text with invalid bytes as U+FFFD, and all bytes.
+    fn stream(bytes: &[u8], step: usize) -> (String, Vec<u8>) {
+        let (mut text, mut all) = (String::new(), Vec::new());
+        let mut add = |chunk: Chunk<'_>| {
+            match chunk {
+                Chunk::Text(part) => text.push_str(part),
+                Chunk::Invalid(_) => text.push('\u{FFFD}'),
+            }
+            all.extend_from_slice(chunk.bytes());
+        };
+        let mut stream = Utf8Stream::new();
+        for part in bytes.chunks(step) {
+            let mut part = part.iter().copied();
+            while let Some(chunk) = stream.next(&mut part) {
+                add(chunk);
+            }
+        }
+        if let Some(chunk) = stream.finish() {
+            add(chunk);
+        }
+        (text, all)
+    }
+
+    #[test]
+    fn streams_are_whole_characters_and_lose_nothing() {
+        let mut bytes = "aé字😀 ".repeat(40).into_bytes();
+        bytes.extend_from_slice(&[
+            0xC0, 0xAE, b'x', 0xED, 0xA0, 0x80, 0xF0, 0x9F, 0x98, b'y', 0xFF, 0xE5, 0xAD,
+        ]);
+        for step in [1, 2, 3, 7, 63, 64, 65, 1000] {
+            let (text, all) = stream(&bytes, step);
+            assert_eq!(all, bytes, "step {step}");
+            assert_eq!(text, String::from_utf8_lossy(&bytes), "step {step}");
+        }
+    }
+
+    #[test]
+    fn pieces_undo_how_the_vocabulary_writes() {
+        let bytes = |text: &'static str, form| Piece::new(text.as_bytes(), form).collect::<Vec<u8>>();
+        assert_eq!(bytes("ĠaĊ字", Form::ByteMap), " a\n字".as_bytes());
+        assert_eq!(bytes("▁a▁▁", Form::LowerBlock), b" a  ");
+        assert_eq!(bytes("▁", Form::Plain), "▁".as_bytes());
+        assert_eq!(Piece::byte(0xFE).collect::<Vec<_>>(), [0xFE]);
+        assert_eq!(Piece::new("▁ a".as_bytes(), Form::LowerBlock).without_space().collect::<Vec<_>>(), b" a");
+        assert_eq!(Piece::new(b"a", Form::LowerBlock).without_space().collect::<Vec<_>>(), b"a");
+    }
+}

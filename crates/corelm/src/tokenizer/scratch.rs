@@ -1,0 +1,247 @@
+//! The working memory of an encoding and the merging of symbols in it: O(n log n) for any text.
+
+use super::merges::{Merges, NEVER};
+use crate::Token;
+use crate::arena::{Arena, Layout};
+use crate::error::ArenaError;
+
+/// Working memory for texts up to a length: about 34 bytes for each byte of text. May be used again and again.
+#[derive(Debug)]
+pub struct Scratch<'s> {
+    pub(super) chain: Chain<'s>,
+    /// One for each byte of text: the work of the search for special tokens.
+    pub(super) marks: &'s mut [u16],
+}
+
+impl<'s> Scratch<'s> {
+    /// Adds what [`Scratch::new`] allocates.
+    pub(super) fn layout(n_bytes: usize, n_symbols: usize, layout: Layout) -> Result<Layout, ArenaError> {
+        layout.add::<Symbol>(n_symbols)?.add::<u64>(n_symbols.saturating_mul(2))?.add::<u16>(n_bytes)
+    }
+
+    pub(super) fn new(n_bytes: usize, n_symbols: usize, arena: &mut Arena<'s>) -> Result<Self, ArenaError> {
+        let symbols = arena.alloc(n_symbols, Symbol::default())?;
+        let heap = Heap { entries: arena.alloc(n_symbols.saturating_mul(2), 0)?, len: 0, steps: 0 };
+        let marks = arena.alloc(n_bytes, 0)?;
+        Ok(Self { chain: Chain { symbols, len: 0, heap }, marks })
+    }
+
+    /// Bytes of the longest text it serves.
+    pub fn text_bytes(&self) -> usize {
+        self.marks.len()
+    }
+
+    /// Steps of merging since it was made: a measure of work that does not depend on the machine.
+    pub fn steps(&self) -> u64 {
+        self.chain.heap.steps
+    }
+}
+
+/// No symbol: past the end of the chain.
+const NONE: u32 = u32::MAX;
+
+/// A token in the making, linked to its neighbours.
+#[derive(Clone, Copy, Debug, Default)]
+struct Symbol {
+    token: Token,
+    prev: u32,
+    next: u32,
+    /// When it merges with the next one; [`NEVER`] also when it is gone.
+    priority: u32,
+}
+
+/// Symbols in the order of the text.
+#[derive(Debug)]
+pub(super) struct Chain<'s> {
+    symbols: &'s mut [Symbol],
+    len: usize,
+    heap: Heap<'s>,
+}
+
+/// Up to this many symbols the next merge is found by looking at all of them, which is faster than a heap.
+const SHORT: usize = 32;
+
+impl Chain<'_> {
+    /// Most symbols it can hold.
+    pub fn capacity(&self) -> usize {
+        self.symbols.len()
+    }
+
+    /// Takes all symbols out.
+    pub fn clear(&mut self) {
+        self.len = 0;
+    }
+
+    /// Puts a symbol at the end; `None` when there is no room.
+    #[inline]
+    pub fn push(&mut self, token: Token) -> Option<()> {
+        self.symbols.get_mut(self.len)?.token = token;
+        self.len = self.len.wrapping_add(1);
+        Some(())
+    }
+
+    /// Merges until no two neighbours merge, always those of least priority, the leftmost of equal ones; gives what
+    /// is left to `out` and leaves the chain empty.
+    pub fn merge(&mut self, merges: &Merges<'_, '_>, mut out: impl FnMut(Token)) {
+        let symbols = self.symbols.get_mut(..self.len).unwrap_or_default();
+        let (mut next, mut right) = (NONE, None);
+        for (i, symbol) in symbols.iter_mut().enumerate().rev() {
+            let i = i as u32; // texts are below 2^29 bytes
+            symbol.prev = i.wrapping_sub(1); // NONE for the first
+            symbol.next = next;
+            symbol.priority = right.map_or(NEVER, |right| merges.priority(symbol.token, right));
+            (next, right) = (i, Some(symbol.token));
+        }
+        if symbols.len() <= SHORT {
+            merge_by_looking(symbols, merges, &mut self.heap.steps);
+        } else {
+            merge_by_heap(symbols, merges, &mut self.heap);
+        }
+        let mut at = 0;
+        while let Some(symbol) = symbols.get(at as usize) {
+            out(symbol.token);
+            at = symbol.next;
+        }
+        self.len = 0;
+    }
+}
+
+fn merge_by_looking(symbols: &mut [Symbol], merges: &Merges<'_, '_>, steps: &mut u64) {
+    loop {
+        let (mut least, mut found, mut at) = (NEVER, 0, 0);
+        while let Some(symbol) = symbols.get(at as usize) {
+            if symbol.priority < least {
+                (least, found) = (symbol.priority, at);
+            }
+            at = symbol.next;
+            *steps = steps.wrapping_add(1);
+        }
+        if least == NEVER || join(symbols, merges, found).is_none() {
+            return;
+        }
+    }
+}
+
+fn merge_by_heap(symbols: &mut [Symbol], merges: &Merges<'_, '_>, heap: &mut Heap<'_>) {
+    heap.len = 0;
+    for (at, symbol) in (0..).zip(symbols.iter()) {
+        heap.push(symbol.priority, at);
+    }
+    // Each merge takes one entry out and puts two in at most: there is room for two for each symbol. An entry that
+    // went stale does not fit its symbol any more; one that fits again says the truth again.
+    while let Some((priority, at)) = heap.pop() {
+        if symbols.get(at as usize).is_none_or(|symbol| symbol.priority != priority) {
+            continue;
+        }
+        let Some(joined) = join(symbols, merges, at) else { return };
+        heap.push(joined.priority, at);
+        if let Some(before) = symbols.get(joined.prev as usize) {
+            heap.push(before.priority, joined.prev);
+        }
+    }
+}
+
+/// Merges symbol `at` with the next one; gives the symbol that came of it.
+#[inline]
+fn join(symbols: &mut [Symbol], merges: &Merges<'_, '_>, at: u32) -> Option<Symbol> {
+    let left = *symbols.get(at as usize)?;
+    let right = symbols.get_mut(left.next as usize)?;
+    right.priority = NEVER;
+    let (next, token) = (right.next, merges.product(left.token, right.token, left.priority)?);
+    let mut priority = NEVER;
+    if let Some(after) = symbols.get_mut(next as usize) {
+        after.prev = at;
+        priority = merges.priority(token, after.token);
+    }
+    let joined = Symbol { token, prev: left.prev, next, priority };
+    *symbols.get_mut(at as usize)? = joined;
+    if let Some(before) = symbols.get_mut(left.prev as usize) {
+        before.priority = merges.priority(before.token, token);
+    }
+    Some(joined)
+}
+
+/// A binary heap of (priority, symbol), least first; of equal priorities the leftmost symbol.
+#[derive(Debug)]
+struct Heap<'s> {
+    /// The priority above, the symbol below.
+    entries: &'s mut [u64],
+    len: usize,
+    steps: u64,
+}
+
+impl Heap<'_> {
+    /// Adds a symbol, unless it never merges.
+    fn push(&mut self, priority: u32, symbol: u32) {
+        if priority == NEVER {
+            return;
+        }
+        let entry = u64::from(priority) << 32 | u64::from(symbol);
+        let mut hole = self.len;
+        self.len = self.len.wrapping_add(1);
+        while let Some(parent) = hole.checked_sub(1).map(|i| i / 2) {
+            self.steps = self.steps.wrapping_add(1);
+            match self.entries.get(parent) {
+                Some(&above) if above > entry => self.set(hole, above),
+                _ => break,
+            }
+            hole = parent;
+        }
+        self.set(hole, entry);
+    }
+
+    fn pop(&mut self) -> Option<(u32, u32)> {
+        self.len = self.len.checked_sub(1)?;
+        let least = *self.entries.first()?;
+        let last = *self.entries.get(self.len)?;
+        let heap = self.entries.get_mut(..self.len)?;
+        let mut hole = 0usize;
+        loop {
+            self.steps = self.steps.wrapping_add(1);
+            let child = hole.wrapping_mul(2).wrapping_add(1);
+            let Some(&left) = heap.get(child) else { break };
+            let right = heap.get(child.wrapping_add(1)).copied().unwrap_or(u64::MAX);
+            if left.min(right) >= last {
+                break;
+            }
+            if let Some(slot) = heap.get_mut(hole) {
+                *slot = left.min(right);
+            }
+            hole = child.wrapping_add(usize::from(right < left));
+        }
+        self.set(hole, last);
+        Some(((least >> 32) as u32, least as u32))
+    }
+
+    fn set(&mut self, at: usize, entry: u64) {
+        if let Some(slot) = self.entries.get_mut(at) {
+            *slot = entry;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::mem::MaybeUninit;
+
+    #[test]
+    fn the_heap_gives_back_in_order() {
+        let mut region = [MaybeUninit::uninit(); 8192];
+        let mut arena = Arena::new(&mut region);
+        let mut heap = Heap { entries: arena.alloc(500, 0).unwrap(), len: 0, steps: 0 };
+        let mut x = 1u32;
+        for i in 0..500 {
+            x = x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            heap.push(x >> 24, i);
+        }
+        heap.push(NEVER, 7);
+        let mut last = (0, 0);
+        for _ in 0..500 {
+            let entry = heap.pop().unwrap();
+            assert!(entry > last);
+            last = entry;
+        }
+        assert_eq!(heap.pop(), None);
+    }
+}

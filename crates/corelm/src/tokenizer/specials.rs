@@ -1,0 +1,223 @@
+//! The search for tokens that stand in the text as a whole: user-defined ones always, control tokens when the caller
+//! says so.
+//!
+//! Longer tokens go first, in all of the text; of equally long ones the first in the text. So llama.cpp does it.
+
+use super::hash::TextHash;
+use super::vocab::{TokenKind, Vocab};
+use crate::Token;
+use crate::error::ModelError;
+use crate::gguf::limits::Limit;
+
+/// Bounds the work at each byte of a text.
+const MAX_BYTES: Limit = Limit { what: "bytes of a control or user-defined token", max: 255 };
+
+/// Which control tokens a text may contain. User-defined tokens are text, not control, and always found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Specials<'t> {
+    /// None: whatever the text says, it stays text. For everything that users and files bring.
+    Never,
+    /// All of them. For prompts that the program itself wrote.
+    All,
+    /// These.
+    Only(&'t [Token]),
+}
+
+impl Specials<'_> {
+    fn allows(self, token: Token, kind: TokenKind) -> bool {
+        match (kind, self) {
+            (TokenKind::UserDefined, _) | (TokenKind::Control | TokenKind::Unknown, Self::All) => true,
+            (TokenKind::Control | TokenKind::Unknown, Self::Only(tokens)) => tokens.contains(&token),
+            _ => false,
+        }
+    }
+}
+
+/// What narrows the search: how such tokens begin and how long they are.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SpecialIndex {
+    user_defined: Shape,
+    all: Shape,
+}
+
+/// A set of first bytes and one of lengths.
+#[derive(Clone, Copy, Debug, Default)]
+struct Shape {
+    first: ByteSet,
+    lengths: ByteSet,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct ByteSet([u64; 4]);
+
+impl ByteSet {
+    fn insert(&mut self, byte: u8) {
+        self.0[usize::from(byte >> 6)] |= 1 << (byte & 63);
+    }
+
+    #[inline]
+    fn contains(&self, byte: u8) -> bool {
+        self.0[usize::from(byte >> 6)] >> (byte & 63) & 1 != 0
+    }
+
+    fn max(&self) -> u8 {
+        (0..=u8::MAX).rev().find(|&b| self.contains(b)).unwrap_or(0)
+    }
+}
+
+/// In a mark: a token begins here.
+const BEGINS: u16 = 1 << 15;
+/// In a mark: a token lies here.
+const TAKEN: u16 = 1 << 14;
+/// In a mark: bytes of the token that begins, or might begin, here.
+const LENGTH: u16 = 0xFF;
+
+/// A token found in a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Where it begins.
+    pub start: usize,
+    /// Where the text goes on.
+    pub end: usize,
+    /// The token.
+    pub token: Token,
+}
+
+impl SpecialIndex {
+    /// Looks through a vocabulary.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::Limit`] when such a token is too long.
+    pub fn new(vocab: &Vocab<'_, '_>) -> Result<Self, ModelError> {
+        let mut index = Self::default();
+        for (token, text) in (0..).zip(vocab.texts().strings()) {
+            let kind = vocab.kind(token);
+            if !Specials::All.allows(token, kind) {
+                continue;
+            }
+            let len = u8::try_from(text.len());
+            let (Ok(len), Some(&first)) = (len, text.first()) else {
+                MAX_BYTES.check(text.len() as u64)?;
+                continue;
+            };
+            index.all.insert(first, len);
+            if kind == TokenKind::UserDefined {
+                index.user_defined.insert(first, len);
+            }
+        }
+        Ok(index)
+    }
+
+    /// Writes into `marks`, one for each byte of `text`, where tokens lie; false when there is none and `marks` mean
+    /// nothing.
+    ///
+    /// Work at a byte is bounded by the longest such token, whatever the text.
+    pub fn mark(
+        &self,
+        vocab: &Vocab<'_, '_>,
+        text: &[u8],
+        specials: Specials<'_>,
+        marks: &mut [u16],
+    ) -> bool {
+        let shape = match specials {
+            Specials::Never => &self.user_defined,
+            _ => &self.all,
+        };
+        let search = Search { vocab, text, specials, shape, max: usize::from(shape.lengths.max()) };
+        let mut lengths = ByteSet::default();
+        if search.max == 0 {
+            return false;
+        }
+        for (at, mark) in marks.iter_mut().enumerate().take(text.len()) {
+            let len = search.longest(at, search.max);
+            *mark = len.into();
+            lengths.insert(len);
+        }
+        let mut found = false;
+        for len in (1..=lengths.max()).rev() {
+            if lengths.contains(len) {
+                found |= search.take(len, marks, &mut lengths);
+            }
+        }
+        found
+    }
+
+    /// The next marked token at or behind `from`.
+    pub fn next(vocab: &Vocab<'_, '_>, text: &[u8], marks: &[u16], from: usize) -> Option<Found> {
+        let marks = marks.get(from..text.len())?;
+        let start = from.checked_add(marks.iter().position(|mark| mark & BEGINS != 0)?)?;
+        let len = marks.get(start.checked_sub(from)?)? & LENGTH;
+        let end = start.checked_add(len.into())?;
+        Some(Found { start, end, token: vocab.find(text.get(start..end)?)? })
+    }
+}
+
+impl Shape {
+    fn insert(&mut self, first: u8, len: u8) {
+        self.first.insert(first);
+        self.lengths.insert(len);
+    }
+}
+
+struct Search<'s, 'a, 'm> {
+    vocab: &'s Vocab<'a, 'm>,
+    text: &'s [u8],
+    specials: Specials<'s>,
+    shape: &'s Shape,
+    max: usize,
+}
+
+impl Search<'_, '_, '_> {
+    /// Bytes of the longest token at `at` of at most `max` bytes; 0 when there is none.
+    #[inline]
+    fn longest(&self, at: usize, max: usize) -> u8 {
+        let rest = self.text.get(at..).unwrap_or_default();
+        if !rest.first().is_some_and(|&first| self.shape.first.contains(first)) {
+            return 0;
+        }
+        let (mut hash, mut longest) = (TextHash::default(), 0);
+        for (len, &byte) in (1..=u8::MAX).zip(rest.iter().take(max)) {
+            hash = hash.push(byte);
+            if self.shape.lengths.contains(len) {
+                let text = rest.get(..len.into()).unwrap_or_default();
+                let token = self.vocab.find_by(hash, |other| other == text);
+                if token.is_some_and(|token| self.specials.allows(token, self.vocab.kind(token))) {
+                    longest = len;
+                }
+            }
+        }
+        longest
+    }
+
+    /// Takes the tokens of `len` bytes, from left to right, that overlap none taken before. Where one does, the next
+    /// shorter token that fits becomes the candidate.
+    fn take(&self, len: u8, marks: &mut [u16], lengths: &mut ByteSet) -> bool {
+        let mut found = false;
+        for at in 0..self.text.len() {
+            let candidate =
+                marks.get(at).is_some_and(|mark| mark & !LENGTH == 0 && mark & LENGTH == u16::from(len));
+            let span = marks.get_mut(at..).and_then(|m| m.get_mut(..len.into())).unwrap_or_default();
+            if !candidate {
+                continue;
+            }
+            match span.iter().position(|mark| mark & TAKEN != 0) {
+                None => {
+                    span.iter_mut().for_each(|mark| *mark |= TAKEN);
+                    if let Some(first) = span.first_mut() {
+                        *first |= BEGINS;
+                    }
+                    found = true;
+                }
+                Some(room) => {
+                    let shorter = self.longest(at, room);
+                    if let Some(first) = span.first_mut() {
+                        *first = shorter.into();
+                    }
+                    lengths.insert(shorter);
+                }
+            }
+        }
+        found
+    }
+}
