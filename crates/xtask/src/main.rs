@@ -2,12 +2,13 @@
 //!
 //! - `setup.rs` installs what is missing; every other command calls it first
 //! - `kernel.rs` builds the flat kernel image, `qemu.rs` boots it, `run.rs` is the command around both
-//! - `test.rs` and `check.rs` are lists of steps (`steps.rs`), which `checks.rs` holds; `golden.rs` compares with known outputs
+//! - `test.rs` and `check.rs` are lists of steps (`steps.rs`), which `checks.rs` and `boots.rs` hold; `golden.rs` compares with known outputs
 //! - `size.rs` reads bytes and stack depth off a linked kernel
 //! - `baseline.rs` compares benchmark counts with recorded ones, `readme.rs` finds the README's commands
 
 mod baseline;
 mod bench;
+mod boots;
 mod check;
 mod checks;
 mod golden;

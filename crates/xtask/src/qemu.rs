@@ -11,6 +11,9 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+/// What the guest's shell shows before it reads a line.
+const PROMPT: &[u8] = b"corelm> ";
+
 /// A CPU model; together they cover every back-end tier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Cpu {
@@ -60,6 +63,8 @@ pub struct Boot {
     pub initrd: Option<PathBuf>,
     /// The kernel's command line.
     pub append: String,
+    /// What is typed once the guest's prompt appears.
+    pub input: String,
     /// After this long QEMU is killed.
     pub timeout: Duration,
 }
@@ -75,6 +80,7 @@ impl Boot {
             icount: false,
             initrd: None,
             append: append.into(),
+            input: String::new(),
             timeout: Duration::from_secs(600),
         }
     }
@@ -116,10 +122,12 @@ impl Boot {
     pub fn capture(&self, image: &Path, echo: bool) -> Result<(ExitStatus, String)> {
         let mut command = Command::new(QEMU);
         command.args(self.args(image)).args(["-display", "none", "-monitor", "none", "-serial", "stdio"]);
-        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("cannot start {QEMU}"))?;
         let console = child.stdout.take().context("QEMU has no standard output")?;
-        let reader = thread::spawn(move || read_all(console, echo));
+        let keyboard = child.stdin.take().context("QEMU has no standard input")?;
+        let input = self.input.clone();
+        let reader = thread::spawn(move || converse(console, keyboard, &input, echo));
         let status = wait(&mut child, self.timeout);
         let printed = reader.join().map_err(|_| anyhow::anyhow!("reading QEMU's output failed"))??;
         match status? {
@@ -153,15 +161,22 @@ pub fn word(key: &str, value: &str) -> String {
     format!(" {key}=\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"))
 }
 
-fn read_all(mut console: impl Read, echo: bool) -> io::Result<String> {
+/// Reads all that the guest prints and types `input` when its prompt appears.
+fn converse(mut console: impl Read, mut keyboard: impl Write, input: &str, echo: bool) -> io::Result<String> {
     let mut printed = Vec::new();
     let mut chunk = [0; 4096];
+    let mut is_typed = input.is_empty();
     loop {
         let n = console.read(&mut chunk)?;
         if n == 0 {
             return Ok(String::from_utf8_lossy(&printed).into_owned());
         }
         printed.extend_from_slice(&chunk[..n]);
+        if !is_typed && printed.ends_with(PROMPT) {
+            is_typed = true;
+            keyboard.write_all(input.as_bytes())?;
+            keyboard.flush()?;
+        }
         if echo {
             let mut stdout = io::stdout().lock();
             stdout.write_all(&chunk[..n])?;
@@ -216,6 +231,17 @@ mod tests {
             format!("-machine virt -cpu max -smp 1 -m 256M -nic none {icount} {tail}")
         );
         assert_eq!(args(Board::Raspi3b), format!("-machine raspi3b {icount} {tail}"));
+    }
+
+    #[test]
+    fn the_line_is_typed_at_the_prompt() {
+        let (mut before, mut after) = (Vec::new(), Vec::new());
+        assert_eq!(
+            converse(&b"hello\ncorelm> "[..], &mut before, "exit\r", false).unwrap(),
+            "hello\ncorelm> "
+        );
+        converse(&b"corelm> no"[..], &mut after, "exit\r", false).unwrap();
+        assert_eq!((before.as_slice(), after.as_slice()), (&b"exit\r"[..], &b""[..]));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `cargo xtask test`: everything, on the host and in QEMU.
 
+use crate::boots;
 use crate::checks;
 use crate::golden::runs;
 use crate::kernel::{self, Board};
@@ -19,7 +20,7 @@ pub fn test() -> Result<()> {
     let mut steps = Steps::default();
     checks::lints(&mut steps, toolchain);
     steps.step("documentation", || {
-        let mut doc = cargo(&["doc", "--no-deps"]);
+        let mut doc = cargo(&["doc", "--workspace", "--no-deps"]);
         passed(logged(doc.env("RUSTDOCFLAGS", "-D warnings"), "documentation"))
     });
     steps.step("unit tests and cases on the host", || {
@@ -45,17 +46,20 @@ pub fn test() -> Result<()> {
     });
     if let Some(image) = &image {
         for cpu in Cpu::TESTED {
-            steps.step(&format!("cases in QEMU, {}", cpu.name()), || checks::cases_in_qemu(image, cpu));
+            steps.step(&format!("cases in QEMU, {}", cpu.name()), || boots::cases_in_qemu(image, cpu));
         }
         steps.step("golden outputs, QEMU", || runs::in_qemu(image, Cpu::CortexA72));
-        steps.step("two cores, same ids", || checks::same_ids_on_two_cores(image));
+        steps.step("two cores, same ids", || boots::same_ids_on_two_cores(image));
+        steps.step("shell goes on", || boots::shell_goes_on(image));
+        steps.step("crashes fail", || boots::crashes_fail(image));
+        steps.step("bad input is refused", || boots::bad_input_is_refused(image));
         for cpu in Cpu::TESTED {
             steps.step(&format!("counts as recorded, {}", cpu.name()), || {
-                checks::counts_as_recorded(image, cpu, toolchain)
+                boots::counts_as_recorded(image, cpu, toolchain)
             });
         }
     }
-    steps.step("raspi3b boots", || checks::raspi3b_boots(&kernel::build(toolchain, Board::Raspi3b, false)?));
+    steps.step("raspi3b boots", || boots::raspi3b_boots(&kernel::build(toolchain, Board::Raspi3b, false)?));
     steps.step("README's commands", checks::readme_commands);
     steps.finish()
 }

@@ -1,0 +1,135 @@
+//! What the kernel must do in QEMU: pass the conformance list, repeat itself, and never make a failure look like
+//! success.
+
+use crate::baseline::Baseline;
+use crate::checks::count_passed;
+use crate::json_lines;
+use crate::kernel::Board;
+use crate::process;
+use crate::qemu::{Boot, Cpu};
+use crate::run;
+use crate::setup::Toolchain;
+use crate::steps::{Outcome, passed};
+use crate::workspace;
+use anyhow::{Context, Result, ensure};
+use std::path::Path;
+use std::time::Duration;
+
+/// Enough for a boot that does nothing.
+const SOON: Duration = Duration::from_secs(60);
+
+/// Ways to end that the shell's `crash` offers; none may look like success.
+const CRASHES: [&str; 6] = ["panic", "write", "execute", "undefined", "stack", "align"];
+
+/// Kernel command lines that must be refused.
+const BAD_LINES: [&str; 4] = ["mode=fast", "speed=9", "mode=run prompt=\"open", "mode=run model=initrd"];
+
+/// The conformance list in QEMU.
+///
+/// # Errors
+///
+/// When the kernel says so, or ran no test.
+pub fn cases_in_qemu(image: &Path, cpu: Cpu) -> Result<Outcome> {
+    let printed = Boot::new(cpu, "mode=test").checked(image)?;
+    let n = count_passed(&printed);
+    ensure!(n > 0, "the kernel ran no test\n{}", process::tail(&printed));
+    Ok(Outcome::Passed(n))
+}
+
+/// The kernel boots on a Raspberry Pi 3B and says so.
+///
+/// # Errors
+///
+/// When it does not.
+pub fn raspi3b_boots(image: &Path) -> Result<Outcome> {
+    let boot = Boot { board: Board::Raspi3b, ..Boot::new(Cpu::CortexA53, "mode=run n=4") };
+    passed(boot.checked(image))
+}
+
+/// The benchmarks' exact instruction counts against the baseline named after the CPU.
+///
+/// # Errors
+///
+/// When a case is worse than recorded.
+pub fn counts_as_recorded(image: &Path, cpu: Cpu, toolchain: Toolchain) -> Result<Outcome> {
+    let recorded = Baseline::load(cpu.name())?;
+    let counted = run::count(image, cpu, toolchain)?;
+    if let Some(difference) = recorded.differs_in_compiler(&counted) {
+        return Ok(Outcome::Skipped(difference));
+    }
+    let comparison = recorded.compare(&counted);
+    ensure!(comparison.worse.is_empty(), "worse than recorded:\n{}", comparison.worse.join("\n"));
+    Ok(Outcome::Passed(comparison.n_same + comparison.better.len()))
+}
+
+/// The kernel generates the same ids on two cores as on one.
+///
+/// # Errors
+///
+/// When the ids differ, or there are none.
+pub fn same_ids_on_two_cores(image: &Path) -> Result<Outcome> {
+    let ids = |smp: u32| {
+        let line = format!("mode=golden n=16 json=1 smp={smp}");
+        json_lines::ids(&Boot { smp, ..Boot::new(Cpu::CortexA72, line) }.checked(image)?)
+    };
+    let (one, two) = (ids(1)?, ids(2)?);
+    ensure!(!one.is_empty() && one == two, "ids on one core {one:?}, on two {two:?}");
+    Ok(Outcome::Passed(1))
+}
+
+/// The shell answers a mistake with one line and goes on, and survives a data abort.
+///
+/// # Errors
+///
+/// When an answer is missing or the status is not zero.
+pub fn shell_goes_on(image: &Path) -> Result<Outcome> {
+    let lines = ["nonsense", "load initrd", "load", "stream a data abort", "fault", "mem", "stats", "exit"];
+    let boot = Boot {
+        input: lines.map(|line| format!("{line}\r")).concat(),
+        ..Boot::new(Cpu::CortexA72, "mode=shell")
+    };
+    let printed = boot.checked(image)?;
+    for answer in ["no such command", "data abort", "heap", "corelm> exit"] {
+        ensure!(printed.contains(answer), "the shell never printed `{answer}`\n{}", process::tail(&printed));
+    }
+    Ok(Outcome::Passed(lines.len()))
+}
+
+/// Panics and faults end with a failing status.
+///
+/// # Errors
+///
+/// When one ends with success, or not at all.
+pub fn crashes_fail(image: &Path) -> Result<Outcome> {
+    for kind in CRASHES {
+        let input = format!("crash {kind}\rexit\r");
+        let boot = Boot { input, timeout: SOON, ..Boot::new(Cpu::CortexA72, "mode=shell") };
+        fails(&boot, image).with_context(|| format!("crash {kind}"))?;
+    }
+    Ok(Outcome::Passed(CRASHES.len()))
+}
+
+/// Bad command lines and bad models end with one line that names the problem, and a failing status.
+///
+/// # Errors
+///
+/// When one ends otherwise.
+pub fn bad_input_is_refused(image: &Path) -> Result<Outcome> {
+    let boot = |append: &str| Boot { timeout: SOON, ..Boot::new(Cpu::CortexA72, append) };
+    for line in BAD_LINES {
+        fails(&boot(line), image).with_context(|| line.to_owned())?;
+    }
+    let no_model =
+        Boot { initrd: Some(workspace::root().join("Cargo.lock")), ..boot("mode=run model=initrd") };
+    fails(&no_model, image).context("a model that is none")?;
+    Ok(Outcome::Passed(BAD_LINES.len() + 1))
+}
+
+/// Whether the boot ends with a failing status and a word about it.
+fn fails(boot: &Boot, image: &Path) -> Result<()> {
+    let (status, printed) = boot.capture(image, false)?;
+    ensure!(status.code().is_some_and(|code| code != 0), "ended with {status}\n{}", process::tail(&printed));
+    let is_told = ["error", "panic", "exception"].iter().any(|word| printed.to_lowercase().contains(word));
+    ensure!(is_told, "the kernel did not say why\n{}", process::tail(&printed));
+    Ok(())
+}
