@@ -15,7 +15,7 @@
 //! | [`cores`], [`psci`] | secondary cores and how to start them |
 //! | [`counter`], [`cpu`] | cycle counter and timer; which CPU this is |
 //! | [`args`], [`modes`] | kernel command line, and what is done for each `mode` |
-//! | [`shell`], [`line`], [`command`] | the interactive console |
+//! | [`shell`], [`mod@line`], [`command`] | the interactive console |
 //! | [`event`], [`crash`] | a fault as a prompt for the model; deliberate ends |
 //! | [`selftest`] | what the kernel promises the engine, checked on the machine |
 //! | [`semihosting`] | how a run ends with a status |
