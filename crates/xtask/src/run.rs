@@ -6,6 +6,7 @@ use crate::qemu::{Boot, Cpu, word};
 use crate::setup::{self, Toolchain};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus};
 use std::time::Duration;
@@ -37,7 +38,7 @@ pub struct Options {
     /// Board
     #[arg(long, value_enum, default_value_t = Board::Virt)]
     board: Board,
-    /// Interactive console, in place of text and benchmarks; Ctrl-A X leaves it
+    /// Interactive console, in place of text and benchmarks; Ctrl-A X leaves it. Commands may be piped in
     #[arg(long, conflicts_with_all = ["bench_only", "json"])]
     shell: bool,
     /// Benchmarks alone
@@ -66,11 +67,14 @@ pub struct Options {
 ///
 /// When an option does not fit, set-up or build fails, or QEMU cannot be started or has to be killed.
 pub fn run(options: &Options) -> Result<ExitCode> {
-    let boot = options.boot()?;
+    let mut boot = options.boot()?;
     let toolchain = setup::for_kernel()?;
     let image = kernel::build(toolchain, options.board, true)?;
-    if options.shell {
+    if options.shell && io::stdin().is_terminal() {
         return exit_code(boot.interactive(&image)?);
+    }
+    if options.shell {
+        boot.input = io::read_to_string(io::stdin())?.replace('\n', "\r");
     }
     let (status, printed) = boot.capture(&image, true)?;
     if status.success() && options.counts_exactly() {
