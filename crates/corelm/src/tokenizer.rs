@@ -38,23 +38,10 @@ use pre::Pre;
 use scratch::Chain;
 use specials::SpecialIndex;
 use unicode::Char;
-use vocab::Vocab;
+use vocab::{END_TEXTS, Vocab};
 
 const MODEL: &str = "tokenizer.ggml.model";
 const PRE: &str = "tokenizer.ggml.pre";
-
-/// Control tokens that end a text in one family of models or another.
-const END_TEXTS: [&str; 9] = [
-    "<|eot_id|>",
-    "<|im_end|>",
-    "<|end|>",
-    "<end_of_turn>",
-    "<|endoftext|>",
-    "<|end_of_text|>",
-    "<|eom_id|>",
-    "<|return|>",
-    "<end_of_utterance>",
-];
 
 /// A model's tokenizer: the vocabulary in the file `'m` and an index of it in the arena `'a`.
 #[derive(Clone, Copy, Debug)]
@@ -70,7 +57,8 @@ pub struct Tokenizer<'a, 'm> {
     bos: Option<Token>,
     eos: Option<Token>,
     unknown: Option<Token>,
-    ends: [Option<Token>; END_TEXTS.len() + 3],
+    /// [`NO_TOKEN`] for those that the vocabulary has not.
+    ends: [Token; END_TEXTS.len() + 3],
     add_bos: bool,
     add_eos: bool,
 }
@@ -99,7 +87,7 @@ const NO_TOKEN: Token = Token::MAX;
 const MAX_TEXT_BYTES: usize = 1 << 29;
 
 impl<'a, 'm> Tokenizer<'a, 'm> {
-    /// Adds what [`Tokenizer::new`] allocates: about 10 bytes for each token and 16 for each merge (byte-level), or 30
+    /// Adds what [`Tokenizer::new`] allocates: about 11 bytes for each token and 16 for each merge (byte-level), or 30
     /// to 50 for each token (SentencePiece).
     ///
     /// # Errors
@@ -123,7 +111,7 @@ impl<'a, 'm> Tokenizer<'a, 'm> {
     /// a vocabulary that is not consistent, and [`ModelError::Memory`] when the arena is too small.
     pub fn new(image: &Image<'m>, arena: &mut Arena<'a>) -> Result<Self, ModelError> {
         let vocab = Vocab::new(image, arena)?;
-        let specials = SpecialIndex::new(&vocab)?;
+        let specials = SpecialIndex::new(image, &vocab)?;
         let text_token = |hash, text: &[u8]| {
             vocab
                 .find_by(hash, |other| other == text)
@@ -162,11 +150,9 @@ impl<'a, 'm> Tokenizer<'a, 'm> {
         let id = |key| special_id(image, key, vocab.len());
         let (bos, eos) = (id("tokenizer.ggml.bos_token_id")?, id("tokenizer.ggml.eos_token_id")?);
         let named_ends = [eos, id("tokenizer.ggml.eot_token_id")?, id("tokenizer.ggml.eom_token_id")?];
-        let mut ends = [None; END_TEXTS.len() + 3];
-        let texts = END_TEXTS
-            .iter()
-            .map(|text| vocab.find(text.as_bytes()).filter(|&token| vocab.kind(token) == TokenKind::Control));
-        ends.iter_mut().zip(named_ends.into_iter().chain(texts)).for_each(|(end, token)| *end = token);
+        let mut ends = [NO_TOKEN; END_TEXTS.len() + 3];
+        let all_ends = named_ends.into_iter().chain(END_TEXTS.iter().map(|text| vocab.find(text.as_bytes())));
+        ends.iter_mut().zip(all_ends.flatten()).for_each(|(end, token)| *end = token);
         let usual_bos = match model {
             Model::ByteLevel { pre, .. } => pre == Pre::Llama3,
             Model::SentencePiece { .. } => true,
@@ -220,7 +206,7 @@ impl<'a, 'm> Tokenizer<'a, 'm> {
     /// Whether generation ends with this token: EOS, the end of a turn or message by the file's keys, or a control token
     /// that says so.
     pub fn is_eog(&self, token: Token) -> bool {
-        self.ends.contains(&Some(token))
+        token != NO_TOKEN && self.ends.contains(&token)
     }
 
     /// What a token is for; `None` for a number that is no token.
@@ -295,7 +281,7 @@ impl<'a, 'm> Tokenizer<'a, 'm> {
         chain.clear();
         let mut at = 0;
         if self.specials.mark(&self.vocab, text, specials, marks) {
-            while let Some(found) = SpecialIndex::next(&self.vocab, text, marks, at) {
+            while let Some(found) = self.specials.next(&self.vocab, text, marks, at) {
                 self.encode_fragment(text.get(at..found.start).unwrap_or_default(), chain, &mut out)?;
                 out.push(found.token);
                 at = found.end;
@@ -502,6 +488,11 @@ impl<'m> Decoder<'_, '_, 'm> {
                 self.at_start = true;
                 let is_hidden = kind == TokenKind::Control && self.controls == Controls::Hide;
                 Some(if is_hidden { Piece::default() } else { piece })
+            }
+            // Where every byte has a token, only its own name becomes the unknown token.
+            TokenKind::Unknown if !self.tokenizer.bytes.contains(&NO_TOKEN) => {
+                self.at_start = true;
+                Some(piece)
             }
             TokenKind::Normal | TokenKind::Unused
                 if was_start

@@ -7,7 +7,7 @@ use super::hash::TextHash;
 use super::vocab::{TokenKind, Vocab};
 use crate::Token;
 use crate::error::ModelError;
-use crate::gguf::limits::Limit;
+use crate::gguf::{Image, limits::Limit};
 
 /// Bounds the work at each byte of a text.
 const MAX_BYTES: Limit = Limit { what: "bytes of a control or user-defined token", max: 255 };
@@ -38,7 +38,11 @@ impl Specials<'_> {
 pub struct SpecialIndex {
     user_defined: Shape,
     all: Shape,
+    /// Phi-3: white space behind such a token belongs to it, but for the tokens of [`KEEPS_SPACE`].
+    takes_space: bool,
 }
+
+const KEEPS_SPACE: [&[u8]; 3] = [b"<unk>", b"<s>", b"<|endoftext|>"];
 
 /// A set of first bytes and one of lengths.
 #[derive(Clone, Copy, Debug, Default)]
@@ -89,8 +93,10 @@ impl SpecialIndex {
     /// # Errors
     ///
     /// [`ModelError::Limit`] when such a token is too long.
-    pub fn new(vocab: &Vocab<'_, '_>) -> Result<Self, ModelError> {
-        let mut index = Self::default();
+    pub fn new(image: &Image<'_>, vocab: &Vocab<'_, '_>) -> Result<Self, ModelError> {
+        let name = image.bytes("general.name").ok().flatten().unwrap_or_default();
+        let has = |part: &[u8]| name.windows(part.len()).any(|window| window.eq_ignore_ascii_case(part));
+        let mut index = Self { takes_space: has(b"phi-3") || has(b"phi3"), ..Self::default() };
         for (token, text) in (0..).zip(vocab.texts().strings()) {
             let kind = vocab.kind(token);
             if !Specials::All.allows(token, kind) {
@@ -144,12 +150,20 @@ impl SpecialIndex {
     }
 
     /// The next marked token at or behind `from`.
-    pub fn next(vocab: &Vocab<'_, '_>, text: &[u8], marks: &[u16], from: usize) -> Option<Found> {
+    pub fn next(&self, vocab: &Vocab<'_, '_>, text: &[u8], marks: &[u16], from: usize) -> Option<Found> {
         let marks = marks.get(from..text.len())?;
-        let start = from.checked_add(marks.iter().position(|mark| mark & BEGINS != 0)?)?;
-        let len = marks.get(start.checked_sub(from)?)? & LENGTH;
-        let end = start.checked_add(len.into())?;
-        Some(Found { start, end, token: vocab.find(text.get(start..end)?)? })
+        let (skipped, found) = marks.split_at_checked(marks.iter().position(|mark| mark & BEGINS != 0)?)?;
+        let len = usize::from(found.first()? & LENGTH);
+        let start = from.checked_add(skipped.len())?;
+        let mut end = start.checked_add(len)?;
+        let name = text.get(start..end)?;
+        if self.takes_space && !KEEPS_SPACE.contains(&name) {
+            let behind = text.get(end..)?.iter().zip(found.get(len..)?);
+            let is_white =
+                |&(byte, mark): &(&u8, &u16)| matches!(byte, b' ' | b'\t'..=b'\r') && mark & TAKEN == 0;
+            end = end.checked_add(behind.take_while(is_white).count())?;
+        }
+        Some(Found { start, end, token: vocab.find(name)? })
     }
 }
 

@@ -11,6 +11,7 @@ const TOKEN_TYPES: &str = "tokenizer.ggml.token_type";
 
 /// What a token is for; numbers as in GGUF.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub enum TokenKind {
     /// A piece of text.
     Normal = 1,
@@ -45,12 +46,36 @@ impl TokenKind {
     }
 }
 
-/// Texts, types and the index. About 10 bytes of arena for each token.
+/// Control tokens that end a text, a turn or a message in one family of models or another. As in llama.cpp they are
+/// control tokens even where a file forgets to say so: text from users must not become one.
+pub const END_TEXTS: [&str; 20] = [
+    "<|eot_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<|return|>",
+    "<|call|>",
+    "<|flush|>",
+    "<|calls|>",
+    "<end_of_turn>",
+    "<|endoftext|>",
+    "</s>",
+    "<|eom_id|>",
+    "<EOT>",
+    "_<EOT>",
+    "[EOT]",
+    "[EOS]",
+    "<|end_of_text|>",
+    "<end_of_utterance>",
+    "<eos>",
+    "<turn|>",
+    "<|tool_response>",
+];
+
+/// Texts, kinds and the index. About 11 bytes of arena for each token.
 #[derive(Clone, Copy, Debug)]
 pub struct Vocab<'a, 'm> {
     texts: Array<'m>,
-    /// Little-endian i32s, checked when loading; all are `Normal` when absent.
-    types: Option<&'m [u8]>,
+    kinds: &'a [TokenKind],
     /// Where each token begins in `texts`.
     offsets: &'a [u32],
     /// Open addressing: `token + 1` in the low 21 bits and above them bits of the hash; 0 is free.
@@ -68,7 +93,7 @@ impl<'a, 'm> Vocab<'a, 'm> {
     /// As [`Vocab::new`], as far as counts tell.
     pub fn layout(image: &Image<'m>, layout: Layout) -> Result<Layout, ModelError> {
         let n = tokens(image)?.len();
-        Ok(layout.add::<u32>(n)?.add::<u32>(n_slots(n))?)
+        Ok(layout.add::<TokenKind>(n)?.add::<u32>(n)?.add::<u32>(n_slots(n))?)
     }
 
     /// Checks the tokens of `image` and indexes them.
@@ -79,7 +104,8 @@ impl<'a, 'm> Vocab<'a, 'm> {
     pub fn new(image: &Image<'m>, arena: &mut Arena<'a>) -> Result<Self, ModelError> {
         let texts = tokens(image)?;
         let n = texts.len();
-        let types = token_types(image, n)?;
+        let kinds = arena.alloc(n, TokenKind::Normal)?;
+        read_kinds(image, kinds)?;
         let offsets = arena.alloc(n, 0u32)?;
         let slots = arena.alloc(n_slots(n), 0u32)?;
         let mut at = 0;
@@ -96,13 +122,19 @@ impl<'a, 'm> Vocab<'a, 'm> {
         let mut budget = Budget::new(n, texts.bytes().len());
         for (token, &offset) in (0..).zip(&*offsets) {
             let text = texts.string_at(offset as usize).unwrap_or_default().0;
-            let view = Vocab { texts, types, offsets, slots };
+            let view = Vocab { texts, kinds, offsets, slots };
             let (slot, tag) = view.free_slot(text, token, &mut budget)?;
             if let Some(slot) = slots.get_mut(slot) {
                 *slot = tag | (token + 1);
             }
         }
-        Ok(Self { texts, types, offsets, slots })
+        for text in END_TEXTS {
+            let token = Vocab { texts, kinds, offsets, slots }.find(text.as_bytes());
+            if let Some(kind) = token.and_then(|token| kinds.get_mut(token as usize)) {
+                *kind = TokenKind::Control;
+            }
+        }
+        Ok(Self { texts, kinds, offsets, slots })
     }
 
     /// Number of tokens.
@@ -124,8 +156,7 @@ impl<'a, 'm> Vocab<'a, 'm> {
     /// What a token is for.
     #[inline]
     pub fn kind(&self, token: Token) -> TokenKind {
-        let id = self.types.and_then(|types| type_at(types, token as usize));
-        id.and_then(TokenKind::from_id).unwrap_or(TokenKind::Normal)
+        self.kinds.get(token as usize).copied().unwrap_or(TokenKind::Normal)
     }
 
     /// The token with exactly this text.
@@ -188,19 +219,16 @@ pub(super) fn tokens<'m>(image: &Image<'m>) -> Result<Array<'m>, ModelError> {
     Ok(array)
 }
 
-fn token_types<'m>(image: &Image<'m>, n_tokens: usize) -> Result<Option<&'m [u8]>, ModelError> {
-    let Some(array) = image.array(TOKEN_TYPES, ValueType::I32)? else { return Ok(None) };
-    let bad = |fault, index: usize| ModelError::BadVocab { fault, index: index as u64 };
-    if array.len() != n_tokens {
-        return Err(bad(VocabFault::ArrayLength, array.len()));
+/// All are `Normal` when the file says nothing.
+fn read_kinds(image: &Image<'_>, kinds: &mut [TokenKind]) -> Result<(), ModelError> {
+    let Some(types) = image.array(TOKEN_TYPES, ValueType::I32)? else { return Ok(()) };
+    let bad = |fault, index| ModelError::BadVocab { fault, index };
+    if types.len() != kinds.len() {
+        return Err(bad(VocabFault::ArrayLength, types.len() as u64));
     }
-    let types = array.bytes();
-    match (0..n_tokens).find(|&i| type_at(types, i).and_then(TokenKind::from_id).is_none()) {
-        Some(i) => Err(bad(VocabFault::TokenType, i)),
-        None => Ok(Some(types)),
+    for ((kind, id), index) in kinds.iter_mut().zip(types.bytes().as_chunks().0).zip(0..) {
+        let id = u32::from_le_bytes(*id);
+        *kind = TokenKind::from_id(id).ok_or(bad(VocabFault::TokenType, index))?;
     }
-}
-
-fn type_at(types: &[u8], i: usize) -> Option<u32> {
-    types.get(i.checked_mul(4)?..)?.first_chunk().map(|b| u32::from_le_bytes(*b))
+    Ok(())
 }
