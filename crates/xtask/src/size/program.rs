@@ -39,10 +39,11 @@ impl<'a> Program<'a> {
         Ok(Program { file })
     }
 
-    /// The bytes of each kind of section.
+    /// The bytes of each kind of section, unwind tables apart: a kernel discards them.
     pub fn sections(&self) -> Sections {
         let mut sizes = Sections::default();
-        for section in self.file.sections() {
+        let is_unwind = |name: &str| name.starts_with(".eh_frame");
+        for section in self.file.sections().filter(|section| !section.name().is_ok_and(is_unwind)) {
             match section.kind() {
                 SectionKind::Text => sizes.text += section.size(),
                 SectionKind::ReadOnlyData | SectionKind::ReadOnlyString => sizes.rodata += section.size(),
