@@ -33,9 +33,7 @@ fn file(keys: &Keys, tensors: &Tensors) -> Vec<u8> {
     }
     for (_, dims, ty) in tensors {
         let n_bytes = ty.row_bytes(dims[0] as usize).unwrap() * dims[1..].iter().product::<u64>() as usize;
-        for i in 0..n_bytes {
-            writer.data(&[(i % 251) as u8]).unwrap();
-        }
+        writer.data(&(0..n_bytes).map(|i| (i % 251) as u8).collect::<Vec<_>>()).unwrap();
         writer.end_tensor().unwrap();
     }
     writer.finish().unwrap().0
@@ -376,7 +374,7 @@ fn sizes_may_be_given_for_each_layer() {
 fn every_tensor_must_be_there_whole_and_in_its_place() {
     for arch in ["llama", "qwen2", "gpt2"] {
         let (keys, tensors) = model(arch);
-        for i in 0..tensors.len() {
+        for i in (0..tensors.len()).step_by(if cfg!(miri) { 5 } else { 1 }) {
             let name = tensors[i].0.clone();
             let without = |i: usize| {
                 let mut tensors = tensors.clone();
@@ -433,10 +431,10 @@ fn an_absent_output_is_tied_and_a_damaged_one_is_an_error() {
     let info = image.tensor("output.weight").unwrap();
     let cut = bytes.len() - info.bytes.len().next_multiple_of(32);
     assert!(matches!(load(&bytes[..cut], |_, _| ()), Err(ModelError::Truncated { .. })));
+    let type_at = info.name.as_ptr().addr() - bytes.as_ptr().addr() + info.name.len() + 4 + 16;
     for id in [4u32, 5, 9, 14, 31, 36, 9999] {
-        let at = bytes.windows(13).rposition(|w| w == b"output.weight").unwrap() + 13 + 4 + 16;
         let mut bytes = bytes.clone();
-        bytes[at..at + 4].copy_from_slice(&id.to_le_bytes());
+        bytes[type_at..][..4].copy_from_slice(&id.to_le_bytes());
         assert_eq!(load(&bytes, |_, _| ()), Err(ModelError::UnsupportedType { tensor: info.index, id }));
     }
 }
