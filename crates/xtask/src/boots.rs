@@ -9,7 +9,7 @@ use crate::process;
 use crate::qemu::{Boot, Cpu};
 use crate::run;
 use crate::setup::Toolchain;
-use crate::steps::{Outcome, passed};
+use crate::steps::Outcome;
 use crate::workspace;
 use anyhow::{Context, Result, ensure};
 use std::path::Path;
@@ -36,16 +36,6 @@ pub fn cases_in_qemu(image: &Path, cpu: Cpu) -> Result<Outcome> {
     Ok(Outcome::Passed(n))
 }
 
-/// The kernel boots on a Raspberry Pi 3B and says so.
-///
-/// # Errors
-///
-/// When it does not.
-pub fn raspi3b_boots(image: &Path) -> Result<Outcome> {
-    let boot = Boot { board: Board::Raspi3b, ..Boot::new(Cpu::CortexA53, "mode=run n=4") };
-    passed(boot.checked(image))
-}
-
 /// The benchmarks' exact instruction counts against the baseline named after the CPU.
 ///
 /// # Errors
@@ -62,19 +52,24 @@ pub fn counts_as_recorded(image: &Path, cpu: Cpu, toolchain: Toolchain) -> Resul
     Ok(Outcome::Passed(comparison.n_same + comparison.better.len()))
 }
 
-/// The kernel generates the same ids on two cores as on one.
+/// The kernel generates the same ids on one core, on two, and on a Raspberry Pi with its four.
 ///
 /// # Errors
 ///
-/// When the ids differ, or there are none.
-pub fn same_ids_on_two_cores(image: &Path) -> Result<Outcome> {
-    let ids = |smp: u32| {
+/// When ids differ, or there are none.
+pub fn same_ids_everywhere(virt: &Path, raspi3b: &Path) -> Result<Outcome> {
+    let boot = |board, smp: u32| {
         let line = format!("mode=generate n=16 json=1 smp={smp}");
-        json_lines::ids(&Boot { smp, ..Boot::new(Cpu::CortexA72, line) }.checked(image)?)
+        Boot { board, smp, ..Boot::new(Cpu::CortexA53, line) }
     };
-    let (one, two) = (ids(1)?, ids(2)?);
-    ensure!(!one.is_empty() && one == two, "ids on one core {one:?}, on two {two:?}");
-    Ok(Outcome::Passed(1))
+    let ids = json_lines::ids(&boot(Board::Virt, 1).checked(virt)?)?;
+    ensure!(!ids.is_empty(), "the kernel printed no ids");
+    let others = [(boot(Board::Virt, 2), virt), (boot(Board::Raspi3b, 4), raspi3b)];
+    for (boot, image) in &others {
+        let same = json_lines::ids(&boot.checked(image)?)?;
+        ensure!(ids == same, "{} with {} cores: ids {same:?} for {ids:?}", boot.board.name(), boot.smp);
+    }
+    Ok(Outcome::Passed(others.len()))
 }
 
 /// The shell answers a mistake with one line and goes on, and survives a data abort.

@@ -19,12 +19,7 @@ pub fn check() -> Result<()> {
     checks::lints(&mut steps, toolchain);
     steps
         .step("unit tests on the host", || checks::cargo_test(&["--lib", "--bins", "--tests"], "unit-tests"));
-    let mut image = None;
-    steps.step("kernel build", || {
-        image = Some(kernel::build(toolchain, Board::Virt, false)?);
-        Ok(crate::steps::Outcome::Passed(1))
-    });
-    if let Some(image) = image {
+    if let Some(image) = steps.build("build, kernel", || kernel::build(toolchain, Board::Virt, false)) {
         steps.step("cases in QEMU, cortex-a76", || boots::cases_in_qemu(&image, Cpu::CortexA76));
     }
     steps.finish()

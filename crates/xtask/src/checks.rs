@@ -37,6 +37,24 @@ pub fn lints(steps: &mut Steps, toolchain: Toolchain) {
     steps.step("packages that corelm pulls in", only_allowed_packages);
 }
 
+/// The documentation of every crate has no broken link; the kernel's is that for its own target.
+///
+/// # Errors
+///
+/// When one has.
+pub fn documentation(toolchain: Toolchain) -> Result<Outcome> {
+    let mut docs = vec![cargo(&["doc"])];
+    if toolchain == Toolchain::Rustup {
+        let mut kernel = toolchain.cargo("doc", KERNEL_TARGET);
+        kernel.args(["--package", "kernel-tests", "--lib"]);
+        docs.push(kernel);
+    }
+    for doc in &mut docs {
+        logged(doc.arg("--no-deps").env("RUSTDOCFLAGS", "-D warnings"), "documentation")?;
+    }
+    Ok(Outcome::Passed(docs.len()))
+}
+
 /// `cargo test` of the host's packages with `args`.
 ///
 /// # Errors

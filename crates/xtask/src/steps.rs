@@ -22,8 +22,8 @@ pub struct Steps {
 }
 
 impl Steps {
-    /// Runs one step and prints its line; a failure is kept for [`Steps::finish`]. Says whether it did not fail.
-    pub fn step(&mut self, name: &str, body: impl FnOnce() -> Result<Outcome>) -> bool {
+    /// Runs one step and prints its line; a failure is kept for [`Steps::finish`].
+    pub fn step(&mut self, name: &str, body: impl FnOnce() -> Result<Outcome>) {
         print!("{name:<44} ");
         let _ = io::stdout().flush();
         let start = Instant::now();
@@ -40,12 +40,18 @@ impl Steps {
         match outcome {
             Ok(Outcome::Passed(n)) => self.passed += n,
             Ok(Outcome::Skipped(_)) => self.skipped.push(name.to_owned()),
-            Err(_) => {
-                self.failures.push(name.to_owned());
-                return false;
-            }
+            Err(_) => self.failures.push(name.to_owned()),
         }
-        true
+    }
+
+    /// Runs one step that makes something other steps need; `None` when it failed.
+    pub fn build<T>(&mut self, name: &str, body: impl FnOnce() -> Result<T>) -> Option<T> {
+        let mut built = None;
+        self.step(name, || {
+            built = Some(body()?);
+            Ok(Outcome::Passed(1))
+        });
+        built
     }
 
     /// Prints the summary.
@@ -82,17 +88,18 @@ mod tests {
     #[test]
     fn failures_and_skips_are_counted_apart() {
         let mut steps = Steps::default();
-        assert!(steps.step("three", || Ok(Outcome::Passed(3))));
-        assert!(steps.step("none", || Ok(Outcome::Skipped("no model".into()))));
-        assert!(!steps.step("bad", || bail!("broken")));
-        assert_eq!((steps.passed, steps.failures.len(), steps.skipped.len()), (3, 1, 1));
+        steps.step("three", || Ok(Outcome::Passed(3)));
+        steps.step("none", || Ok(Outcome::Skipped("no model".into())));
+        assert_eq!(steps.build("built", || Ok(7)), Some(7));
+        steps.step("bad", || bail!("broken"));
+        assert_eq!((steps.passed, steps.failures.len(), steps.skipped.len()), (4, 1, 1));
         assert_eq!(steps.finish().unwrap_err().to_string(), "failed: bad");
     }
 
     #[test]
     fn no_failure_is_no_error() {
         let mut steps = Steps::default();
-        assert!(steps.step("one", || passed(Ok(()))));
+        steps.step("one", || passed(Ok(())));
         assert!(steps.finish().is_ok());
     }
 }
