@@ -12,17 +12,19 @@
 //! [`Tokenizer::encode`] says so. The time for a text of n bytes is O(n log n) whatever it is, the memory is the
 //! caller's, and nothing recurses.
 
+mod byte_level;
 mod byte_map;
 mod decode;
 mod hash;
 mod merges;
 mod pre;
 mod scratch;
+mod sentence_piece;
 mod specials;
 mod unicode;
 mod vocab;
 
-pub use decode::{Chunk, Piece, Utf8Stream};
+pub use decode::{Chunk, Controls, Decoder, Piece, Utf8Stream};
 pub use scratch::Scratch;
 pub use specials::Specials;
 pub use vocab::TokenKind;
@@ -31,53 +33,34 @@ use crate::Token;
 use crate::arena::{Arena, Layout};
 use crate::error::{ArenaError, ModelError, ShortName, TokenizeError, VocabFault};
 use crate::gguf::Image;
-use decode::{Form, LOWER_BLOCK};
-use hash::TextHash;
-use merges::Merges;
-use pre::Pre;
+use byte_level::ByteLevel;
+use decode::Form;
 use scratch::Chain;
+use sentence_piece::SentencePiece;
 use specials::SpecialIndex;
-use unicode::Char;
 use vocab::{END_TEXTS, Vocab};
 
 const MODEL: &str = "tokenizer.ggml.model";
-const PRE: &str = "tokenizer.ggml.pre";
 
 /// A model's tokenizer: the vocabulary in the file `'m` and an index of it in the arena `'a`.
 #[derive(Clone, Copy, Debug)]
 pub struct Tokenizer<'a, 'm> {
     vocab: Vocab<'a, 'm>,
-    merges: Merges<'a, 'm>,
     specials: SpecialIndex,
-    model: Model,
-    /// The token of each byte; [`NO_TOKEN`] where there is none.
-    bytes: &'a [Token],
-    /// SentencePiece: the token of each ASCII character.
-    ascii: &'a [Token],
+    model: Model<'a, 'm>,
     bos: Option<Token>,
     eos: Option<Token>,
-    unknown: Option<Token>,
     /// [`NO_TOKEN`] for those that the vocabulary has not.
     ends: [Token; END_TEXTS.len() + 3],
     add_bos: bool,
     add_eos: bool,
 }
 
+/// How text becomes tokens, with what the index holds for it.
 #[derive(Clone, Copy, Debug)]
-enum Model {
-    ByteLevel {
-        pre: Pre,
-        /// A piece that is a token as a whole is that token, whatever the merges say.
-        whole_pieces: bool,
-    },
-    SentencePiece {
-        /// A space goes before every fragment of text.
-        space_prefix: bool,
-        /// No token has a space behind another character, so that no merge crosses from there to the space.
-        cuts_at_spaces: bool,
-        /// The token of a space.
-        space: Option<Token>,
-    },
+enum Model<'a, 'm> {
+    ByteLevel(ByteLevel<'a, 'm>),
+    SentencePiece(SentencePiece<'a, 'm>),
 }
 
 /// Not below any vocabulary size.
@@ -95,11 +78,10 @@ impl<'a, 'm> Tokenizer<'a, 'm> {
     /// As [`Tokenizer::new`], as far as counts tell.
     pub fn layout(image: &Image<'m>, layout: Layout) -> Result<Layout, ModelError> {
         let layout = Vocab::layout(image, layout)?;
-        match Model::name(image)? {
-            Name::ByteLevel => Ok(Merges::layout_by_rank(image, layout)?.add::<Token>(256)?),
-            Name::SentencePiece => {
-                Ok(Merges::layout_by_score(image, layout)?.add::<Token>(256)?.add::<Token>(128)?)
-            }
+        match model_name(image)? {
+            b"gpt2" => ByteLevel::layout(image, layout),
+            b"llama" => SentencePiece::layout(image, layout),
+            name => Err(unknown_model(name)),
         }
     }
 
@@ -110,72 +92,32 @@ impl<'a, 'm> Tokenizer<'a, 'm> {
     /// [`ModelError::UnsupportedName`] with the name of a model or pre-tokenizer that is not known, other variants for
     /// a vocabulary that is not consistent, and [`ModelError::Memory`] when the arena is too small.
     pub fn new(image: &Image<'m>, arena: &mut Arena<'a>) -> Result<Self, ModelError> {
+        let name = model_name(image)?;
         let vocab = Vocab::new(image, arena)?;
         let specials = SpecialIndex::new(image, &vocab)?;
-        let text_token = |hash, text: &[u8]| {
-            vocab
-                .find_by(hash, |other| other == text)
-                .filter(|&t| vocab.kind(t).is_text())
-                .unwrap_or(NO_TOKEN)
-        };
-        let find = |text: &[u8]| text_token(TextHash::of(text.iter().copied()), text);
-        let (merges, model, bytes, ascii): (_, _, &[Token], &[Token]);
-        match Model::name(image)? {
-            Name::ByteLevel => {
-                merges = Merges::by_rank(image, &vocab, arena)?;
-                let pre = Pre::from_image(image)?;
-                model = Model::ByteLevel { pre, whole_pieces: pre == Pre::Llama3 };
-                bytes = arena.alloc_with(256, |byte| {
-                    let byte = byte as u8;
-                    let is_same = |text: &[u8]| text.iter().copied().eq(byte_map::encode(byte));
-                    let token = vocab.find_by(TextHash::of(byte_map::encode(byte)), is_same);
-                    token.filter(|&t| vocab.kind(t).is_text()).unwrap_or(NO_TOKEN)
-                })?;
-                ascii = &[];
-            }
-            Name::SentencePiece => {
-                merges = Merges::by_score(image, &vocab, arena)?;
-                model = Model::SentencePiece {
-                    space_prefix: image.bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true),
-                    cuts_at_spaces: cuts_at_spaces(&vocab),
-                    space: Some(find(&LOWER_BLOCK)).filter(|&token| token != NO_TOKEN),
-                };
-                bytes = arena.alloc_with(256, |byte| {
-                    let token = vocab.find(&byte_text(byte as u8));
-                    token.filter(|&t| vocab.kind(t) == TokenKind::Byte).unwrap_or(NO_TOKEN)
-                })?;
-                ascii = arena.alloc_with(128, |byte| find(&[byte as u8]))?;
-            }
-        }
         let id = |key| special_id(image, key, vocab.len());
+        let model = match name {
+            b"gpt2" => Model::ByteLevel(ByteLevel::new(image, &vocab, arena)?),
+            b"llama" => {
+                let unknown = id("tokenizer.ggml.unknown_token_id")?;
+                Model::SentencePiece(SentencePiece::new(image, &vocab, unknown, arena)?)
+            }
+            name => return Err(unknown_model(name)),
+        };
+        let usual_bos = match &model {
+            Model::ByteLevel(model) => model.usual_bos(),
+            Model::SentencePiece(_) => true,
+        };
         let (bos, eos) = (id("tokenizer.ggml.bos_token_id")?, id("tokenizer.ggml.eos_token_id")?);
         let named_ends = [eos, id("tokenizer.ggml.eot_token_id")?, id("tokenizer.ggml.eom_token_id")?];
+        let other_ends = END_TEXTS.iter().map(|text| vocab.find(text.as_bytes()));
         let mut ends = [NO_TOKEN; END_TEXTS.len() + 3];
-        let all_ends = named_ends.into_iter().chain(END_TEXTS.iter().map(|text| vocab.find(text.as_bytes())));
-        ends.iter_mut().zip(all_ends.flatten()).for_each(|(end, token)| *end = token);
-        let usual_bos = match model {
-            Model::ByteLevel { pre, .. } => pre == Pre::Llama3,
-            Model::SentencePiece { .. } => true,
-        };
-        Ok(Self {
-            unknown: id("tokenizer.ggml.unknown_token_id")?,
-            add_bos: image.bool("tokenizer.ggml.add_bos_token")?.unwrap_or(usual_bos),
-            add_eos: image.bool("tokenizer.ggml.add_eos_token")?.unwrap_or(false),
-            ..Self {
-                vocab,
-                merges,
-                specials,
-                model,
-                bytes,
-                ascii,
-                bos,
-                eos,
-                ends,
-                unknown: None,
-                add_bos: false,
-                add_eos: false,
-            }
-        })
+        for (end, token) in ends.iter_mut().zip(named_ends.into_iter().chain(other_ends).flatten()) {
+            *end = token;
+        }
+        let add_bos = image.bool("tokenizer.ggml.add_bos_token")?.unwrap_or(usual_bos);
+        let add_eos = image.bool("tokenizer.ggml.add_eos_token")?.unwrap_or(false);
+        Ok(Self { vocab, specials, model, bos, eos, ends, add_bos, add_eos })
     }
 
     /// Number of tokens; every token that [`Tokenizer::encode`] gives is below it.
@@ -241,16 +183,16 @@ impl<'a, 'm> Tokenizer<'a, 'm> {
         Scratch::new(max_text_bytes, self.max_symbols(max_text_bytes)?, arena)
     }
 
-    /// Most symbols that a text can begin as: its bytes and a space before it; three for a space without a token.
+    /// Most symbols that a text can begin as: those of its bytes and of a space before it.
     fn max_symbols(&self, text_bytes: usize) -> Result<usize, ArenaError> {
         if text_bytes > MAX_TEXT_BYTES {
             return Err(ArenaError::TooLarge);
         }
-        let for_space = match self.model {
-            Model::SentencePiece { space: None, .. } => LOWER_BLOCK.len(),
-            _ => 1,
+        let per_byte = match &self.model {
+            Model::ByteLevel(_) => 1,
+            Model::SentencePiece(model) => model.symbols_per_byte(),
         };
-        Ok(text_bytes.saturating_add(1).saturating_mul(for_space))
+        Ok(text_bytes.saturating_add(1).saturating_mul(per_byte))
     }
 
     /// Writes the tokens of `text` to `out` and gives their number. No BOS and no EOS are added.
@@ -301,106 +243,11 @@ impl<'a, 'm> Tokenizer<'a, 'm> {
         chain: &mut Chain<'_>,
         out: &mut Output<'_>,
     ) -> Result<(), TokenizeError> {
-        match self.model {
+        match &self.model {
             _ if text.is_empty() => Ok(()),
-            Model::ByteLevel { pre, whole_pieces } => {
-                let mut rest = text;
-                while !rest.is_empty() {
-                    // A piece has a byte at least.
-                    let (piece, tail) =
-                        rest.split_at_checked(pre.piece_len(rest).max(1)).unwrap_or((rest, &[]));
-                    self.encode_piece(piece, whole_pieces, chain, out)?;
-                    rest = tail;
-                }
-                Ok(())
-            }
-            Model::SentencePiece { space_prefix, cuts_at_spaces, .. } => {
-                self.encode_sentence(text, space_prefix, cuts_at_spaces, chain, out)
-            }
+            Model::ByteLevel(model) => model.encode(&self.vocab, text, chain, out),
+            Model::SentencePiece(model) => model.encode(&self.vocab, text, chain, out),
         }
-    }
-
-    /// Encodes a piece that the pre-tokenizer cut.
-    fn encode_piece(
-        &self,
-        piece: &[u8],
-        as_whole: bool,
-        chain: &mut Chain<'_>,
-        out: &mut Output<'_>,
-    ) -> Result<(), TokenizeError> {
-        if as_whole {
-            let encoded = || piece.iter().copied().flat_map(byte_map::encode);
-            let token =
-                self.vocab.find_by(TextHash::of(encoded()), |text| text.iter().copied().eq(encoded()));
-            if let Some(token) = token.filter(|&token| self.vocab.kind(token).is_text()) {
-                out.push(token);
-                return Ok(());
-            }
-        }
-        for &byte in piece {
-            let token = self.byte_token(byte).ok_or(TokenizeError::NoToken { byte })?;
-            self.push(chain, token)?;
-        }
-        chain.merge(&self.merges, |token| out.push(token));
-        Ok(())
-    }
-
-    /// Encodes text of the SentencePiece model: every character a symbol, space as U+2581.
-    fn encode_sentence(
-        &self,
-        text: &[u8],
-        space_prefix: bool,
-        cuts_at_spaces: bool,
-        chain: &mut Chain<'_>,
-        out: &mut Output<'_>,
-    ) -> Result<(), TokenizeError> {
-        if space_prefix {
-            self.push_char(&LOWER_BLOCK, chain)?;
-        }
-        let mut rest = text;
-        let mut after_space = true;
-        while let Some(c) = Char::first(rest) {
-            let (mut symbol, tail) = rest.split_at_checked(c.len).unwrap_or((rest, &[]));
-            if symbol == b" " {
-                symbol = &LOWER_BLOCK;
-            }
-            let is_space = symbol == LOWER_BLOCK;
-            if is_space && !after_space && cuts_at_spaces {
-                chain.merge(&self.merges, |token| out.push(token));
-            }
-            self.push_char(symbol, chain)?;
-            after_space = is_space;
-            rest = tail;
-        }
-        chain.merge(&self.merges, |token| out.push(token));
-        Ok(())
-    }
-
-    /// Adds a character as its token, else as its bytes, else as the unknown token.
-    fn push_char(&self, symbol: &[u8], chain: &mut Chain<'_>) -> Result<(), TokenizeError> {
-        let token = match (symbol, self.model) {
-            ([byte @ 0..=0x7F], _) => self.ascii.get(usize::from(*byte)).copied().filter(|&t| t != NO_TOKEN),
-            (_, Model::SentencePiece { space, .. }) if symbol == LOWER_BLOCK => space,
-            _ => self.vocab.find(symbol).filter(|&token| self.vocab.kind(token).is_text()),
-        };
-        if let Some(token) = token {
-            return self.push(chain, token);
-        }
-        match symbol.iter().find(|&&byte| self.byte_token(byte).is_none()) {
-            None => {
-                symbol.iter().filter_map(|&byte| self.byte_token(byte)).try_for_each(|t| self.push(chain, t))
-            }
-            Some(&byte) => self.push(chain, self.unknown.ok_or(TokenizeError::NoToken { byte })?),
-        }
-    }
-
-    fn push(&self, chain: &mut Chain<'_>, token: Token) -> Result<(), TokenizeError> {
-        let have = chain.capacity();
-        chain.push(token).ok_or(TokenizeError::ScratchFull { need: have.saturating_add(1), have })
-    }
-
-    fn byte_token(&self, byte: u8) -> Option<Token> {
-        self.bytes.get(usize::from(byte)).copied().filter(|&token| token != NO_TOKEN)
     }
 
     /// The bytes of a token as they stand in text, control tokens by their names; `None` for a number that is no token.
@@ -408,20 +255,21 @@ impl<'a, 'm> Tokenizer<'a, 'm> {
     /// In SentencePiece models a piece that begins a text begins with the space put before it: see [`Decoder`].
     pub fn piece(&self, token: Token) -> Option<Piece<'m>> {
         let text = self.vocab.text(token)?;
-        let form = match (self.vocab.kind(token), self.model) {
+        let form = match (self.vocab.kind(token), &self.model) {
             (TokenKind::Control | TokenKind::Unknown | TokenKind::UserDefined, _) => Form::Plain,
-            (_, Model::ByteLevel { .. }) => Form::ByteMap,
-            (TokenKind::Byte, _) => {
-                return Some(parse_byte(text).map_or(Piece::new(text, Form::Plain), Piece::byte));
-            }
-            (_, Model::SentencePiece { .. }) => Form::LowerBlock,
+            (_, Model::ByteLevel(_)) => Form::ByteMap,
+            (TokenKind::Byte, Model::SentencePiece(_)) => match sentence_piece::named_byte(text) {
+                Some(byte) => return Some(Piece::byte(byte)),
+                None => Form::Plain,
+            },
+            (_, Model::SentencePiece(_)) => Form::SpaceMark,
         };
         Some(Piece::new(text, form))
     }
 
     /// A decoder at the beginning of a text.
     pub fn decoder(&self, controls: Controls) -> Decoder<'_, 'a, 'm> {
-        Decoder { tokenizer: self, controls, at_start: true }
+        Decoder::new(self, controls)
     }
 
     /// Writes the bytes of `tokens`, a whole text, to `out` and gives their number: the inverse of
@@ -452,59 +300,6 @@ impl<'a, 'm> Tokenizer<'a, 'm> {
     }
 }
 
-/// Whether decoding shows control tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Controls {
-    /// By their names, as `<|im_end|>`.
-    Show,
-    /// Not at all.
-    Hide,
-}
-
-/// Gives the bytes of one token after another, as part of one text.
-///
-/// Takes off the space that a SentencePiece model puts before text, which depends on what was before.
-#[derive(Clone, Debug)]
-pub struct Decoder<'t, 'a, 'm> {
-    tokenizer: &'t Tokenizer<'a, 'm>,
-    controls: Controls,
-    /// Text begins here: behind nothing, a control token or a user-defined one.
-    at_start: bool,
-}
-
-impl<'m> Decoder<'_, '_, 'm> {
-    /// The decoder of text that goes on from other text, as what is generated does: no space is taken off.
-    pub fn continuing(mut self) -> Self {
-        self.at_start = false;
-        self
-    }
-
-    /// The bytes of the next token; `None` for a number that is no token.
-    pub fn piece(&mut self, token: Token) -> Option<Piece<'m>> {
-        let piece = self.tokenizer.piece(token)?;
-        let was_start = core::mem::replace(&mut self.at_start, false);
-        match self.tokenizer.vocab.kind(token) {
-            kind @ (TokenKind::Control | TokenKind::UserDefined) => {
-                self.at_start = true;
-                let is_hidden = kind == TokenKind::Control && self.controls == Controls::Hide;
-                Some(if is_hidden { Piece::default() } else { piece })
-            }
-            // Where every byte has a token, only its own name becomes the unknown token.
-            TokenKind::Unknown if !self.tokenizer.bytes.contains(&NO_TOKEN) => {
-                self.at_start = true;
-                Some(piece)
-            }
-            TokenKind::Normal | TokenKind::Unused
-                if was_start
-                    && matches!(self.tokenizer.model, Model::SentencePiece { space_prefix: true, .. }) =>
-            {
-                Some(piece.without_space())
-            }
-            _ => Some(piece),
-        }
-    }
-}
-
 /// The caller's slice, and how many tokens there are, written or not.
 struct Output<'o> {
     tokens: &'o mut [Token],
@@ -521,26 +316,12 @@ impl Output<'_> {
     }
 }
 
-enum Name {
-    ByteLevel,
-    SentencePiece,
+fn model_name<'m>(image: &Image<'m>) -> Result<&'m [u8], ModelError> {
+    image.bytes(MODEL)?.ok_or(ModelError::MissingKey { key: MODEL })
 }
 
-impl Model {
-    fn name(image: &Image<'_>) -> Result<Name, ModelError> {
-        match image.bytes(MODEL)?.ok_or(ModelError::MissingKey { key: MODEL })? {
-            b"gpt2" => Ok(Name::ByteLevel),
-            b"llama" => Ok(Name::SentencePiece),
-            name => Err(ModelError::UnsupportedName { key: MODEL, name: ShortName::new(name) }),
-        }
-    }
-}
-
-impl Pre {
-    fn from_image(image: &Image<'_>) -> Result<Self, ModelError> {
-        let name = image.bytes(PRE)?.ok_or(ModelError::MissingKey { key: PRE })?;
-        Self::by_name(name).ok_or(ModelError::UnsupportedName { key: PRE, name: ShortName::new(name) })
-    }
+fn unknown_model(name: &[u8]) -> ModelError {
+    ModelError::UnsupportedName { key: MODEL, name: ShortName::new(name) }
 }
 
 fn special_id(image: &Image<'_>, key: &'static str, vocab_size: usize) -> Result<Option<Token>, ModelError> {
@@ -549,31 +330,5 @@ fn special_id(image: &Image<'_>, key: &'static str, vocab_size: usize) -> Result
             Err(ModelError::BadVocab { fault: VocabFault::SpecialId, index: id.into() })
         }
         id => Ok(id),
-    }
-}
-
-/// Whether no token of text has U+2581 behind another character.
-fn cuts_at_spaces(vocab: &Vocab<'_, '_>) -> bool {
-    (0..).zip(vocab.texts().strings()).filter(|&(token, _)| vocab.kind(token).is_text()).all(|(_, text)| {
-        let mut rest = text;
-        while let Some(tail) = rest.strip_prefix(&LOWER_BLOCK) {
-            rest = tail;
-        }
-        !rest.windows(LOWER_BLOCK.len()).any(|window| window == LOWER_BLOCK)
-    })
-}
-
-/// The text of a byte token: `<0x0A>`.
-fn byte_text(byte: u8) -> [u8; 6] {
-    const DIGITS: [u8; 16] = *b"0123456789ABCDEF";
-    [b'<', b'0', b'x', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)], b'>']
-}
-
-/// The byte of a byte token's text.
-fn parse_byte(text: &[u8]) -> Option<u8> {
-    let digit = |d: u8| char::from(d).to_digit(16);
-    match text {
-        [b'<', b'0', b'x', high, low, b'>'] => u8::try_from(digit(*high)? << 4 | digit(*low)?).ok(),
-        _ => None,
     }
 }

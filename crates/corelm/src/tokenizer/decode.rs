@@ -1,7 +1,9 @@
 //! From tokens back to bytes, and from bytes to text that is never cut inside a character.
 
-use super::byte_map;
 use super::unicode::Char;
+use super::vocab::TokenKind;
+use super::{Model, Tokenizer, byte_map, sentence_piece};
+use crate::Token;
 
 /// The bytes of one token.
 #[derive(Clone, Debug, Default)]
@@ -19,11 +21,8 @@ pub(super) enum Form {
     /// A printable character for each byte (GPT-2).
     ByteMap,
     /// U+2581 for a space (SentencePiece).
-    LowerBlock,
+    SpaceMark,
 }
-
-/// U+2581, which stands for a space in SentencePiece vocabularies.
-pub(super) const LOWER_BLOCK: [u8; 3] = [0xE2, 0x96, 0x81];
 
 impl<'m> Piece<'m> {
     pub(super) fn new(rest: &'m [u8], form: Form) -> Self {
@@ -70,8 +69,8 @@ impl Iterator for Piece<'_> {
                     return Some(byte);
                 }
             }
-            Form::LowerBlock => {
-                if let Some(rest) = self.rest.strip_prefix(&LOWER_BLOCK) {
+            Form::SpaceMark => {
+                if let Some(rest) = self.rest.strip_prefix(&sentence_piece::SPACE) {
                     self.rest = rest;
                     return Some(b' ');
                 }
@@ -80,6 +79,63 @@ impl Iterator for Piece<'_> {
         }
         self.rest = rest;
         Some(first)
+    }
+}
+
+/// Whether decoding shows control tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Controls {
+    /// By their names, as `<|im_end|>`.
+    Show,
+    /// Not at all.
+    Hide,
+}
+
+/// Gives the bytes of one token after another, as part of one text.
+///
+/// Takes off the space that a SentencePiece model puts before text, which depends on what was before.
+#[derive(Clone, Debug)]
+pub struct Decoder<'t, 'a, 'm> {
+    tokenizer: &'t Tokenizer<'a, 'm>,
+    controls: Controls,
+    /// Text begins here: behind nothing, a control token or a user-defined one.
+    at_start: bool,
+}
+
+impl<'t, 'a, 'm> Decoder<'t, 'a, 'm> {
+    pub(super) fn new(tokenizer: &'t Tokenizer<'a, 'm>, controls: Controls) -> Self {
+        Self { tokenizer, controls, at_start: true }
+    }
+
+    /// The decoder of text that goes on from other text, as what is generated does: no space is taken off.
+    pub fn continuing(mut self) -> Self {
+        self.at_start = false;
+        self
+    }
+
+    /// The bytes of the next token; `None` for a number that is no token.
+    pub fn piece(&mut self, token: Token) -> Option<Piece<'m>> {
+        let piece = self.tokenizer.piece(token)?;
+        let kind = self.tokenizer.kind(token)?;
+        let was_start = core::mem::replace(&mut self.at_start, false);
+        let Model::SentencePiece(model) = &self.tokenizer.model else { return Some(self.shown(piece, kind)) };
+        if model.adds_space() {
+            // Where every byte has a token, only its own name becomes the unknown token.
+            self.at_start = match kind {
+                TokenKind::Control | TokenKind::UserDefined => true,
+                TokenKind::Unknown => model.has_all_bytes(),
+                _ => false,
+            };
+            if was_start && kind.is_text() {
+                return Some(piece.without_space());
+            }
+        }
+        Some(self.shown(piece, kind))
+    }
+
+    fn shown(&self, piece: Piece<'m>, kind: TokenKind) -> Piece<'m> {
+        let is_hidden = kind == TokenKind::Control && self.controls == Controls::Hide;
+        if is_hidden { Piece::default() } else { piece }
     }
 }
 
@@ -217,10 +273,10 @@ mod tests {
     fn pieces_undo_how_the_vocabulary_writes() {
         let bytes = |text: &'static str, form| Piece::new(text.as_bytes(), form).collect::<Vec<u8>>();
         assert_eq!(bytes("ĠaĊ字", Form::ByteMap), " a\n字".as_bytes());
-        assert_eq!(bytes("▁a▁▁", Form::LowerBlock), b" a  ");
+        assert_eq!(bytes("▁a▁▁", Form::SpaceMark), b" a  ");
         assert_eq!(bytes("▁", Form::Plain), "▁".as_bytes());
         assert_eq!(Piece::byte(0xFE).collect::<Vec<_>>(), [0xFE]);
-        assert_eq!(Piece::new("▁ a".as_bytes(), Form::LowerBlock).without_space().collect::<Vec<_>>(), b" a");
-        assert_eq!(Piece::new(b"a", Form::LowerBlock).without_space().collect::<Vec<_>>(), b"a");
+        assert_eq!(Piece::new("▁ a".as_bytes(), Form::SpaceMark).without_space().collect::<Vec<_>>(), b" a");
+        assert_eq!(Piece::new(b"a", Form::SpaceMark).without_space().collect::<Vec<_>>(), b"a");
     }
 }

@@ -3,7 +3,7 @@
 use super::merges::{Merges, NEVER};
 use crate::Token;
 use crate::arena::{Arena, Layout};
-use crate::error::ArenaError;
+use crate::error::{ArenaError, TokenizeError};
 
 /// Working memory for texts up to a length: about 34 bytes for each byte of text. May be used again and again.
 #[derive(Debug)]
@@ -62,22 +62,23 @@ pub(super) struct Chain<'s> {
 const SHORT: usize = 32;
 
 impl Chain<'_> {
-    /// Most symbols it can hold.
-    pub fn capacity(&self) -> usize {
-        self.symbols.len()
-    }
-
     /// Takes all symbols out.
     pub fn clear(&mut self) {
         self.len = 0;
     }
 
-    /// Puts a symbol at the end; `None` when there is no room.
+    /// Puts a symbol at the end.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenizeError::ScratchFull`], here in symbols.
     #[inline]
-    pub fn push(&mut self, token: Token) -> Option<()> {
-        self.symbols.get_mut(self.len)?.token = token;
-        self.len = self.len.wrapping_add(1);
-        Some(())
+    pub fn push(&mut self, token: Token) -> Result<(), TokenizeError> {
+        let have = self.symbols.len();
+        let full = TokenizeError::ScratchFull { need: have.saturating_add(1), have };
+        self.symbols.get_mut(self.len).ok_or(full)?.token = token;
+        self.len = self.len.wrapping_add(1); // at most the length of the slice
+        Ok(())
     }
 
     /// Merges until no two neighbours merge, always those of least priority, the leftmost of equal ones; gives what

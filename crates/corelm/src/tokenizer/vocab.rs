@@ -232,3 +232,41 @@ fn read_kinds(image: &Image<'_>, kinds: &mut [TokenKind]) -> Result<(), ModelErr
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use crate::gguf::writer::Writer;
+    use core::mem::MaybeUninit;
+    use std::vec;
+    use std::vec::Vec;
+
+    fn load(texts: &[Vec<u8>]) -> Result<(), ModelError> {
+        let mut file = vec![0; 1 << 16];
+        let mut writer = Writer::new(&mut file[..], 1, 0).unwrap();
+        writer.strings(TOKENS, texts.iter()).unwrap();
+        let left = writer.finish().unwrap().len();
+        let image = Image::parse(&file[..(1 << 16) - left])?;
+        let mut region = vec![MaybeUninit::uninit(); Vocab::layout(&image, Layout::new())?.bytes()];
+        let vocab = Vocab::new(&image, &mut Arena::new(&mut region))?;
+        assert!((0..).zip(texts).all(|(token, text)| vocab.find(text) == Some(token)));
+        Ok(())
+    }
+
+    /// Texts chosen for the slots they want: a hundred of them in a row are indexed, thousands are refused.
+    #[test]
+    fn texts_made_to_collide_are_refused() {
+        let wants_first_slots = |text: &Vec<u8>| {
+            let mixed = TextHash::of(text.iter().copied()).mixed();
+            probes(mixed, n_slots(3000)).next().is_some_and(|slot| slot < 20)
+        };
+        let texts: Vec<Vec<u8>> =
+            (0u32..).map(|i| i.to_le_bytes().to_vec()).filter(wants_first_slots).take(3000).collect();
+        assert_eq!(load(&texts[..100]), Ok(()));
+        let Err(ModelError::BadVocab { fault: VocabFault::Collisions, index }) = load(&texts) else {
+            panic!()
+        };
+        assert!((300..1100).contains(&index), "{index}");
+    }
+}

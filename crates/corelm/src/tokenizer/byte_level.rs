@@ -1,0 +1,93 @@
+//! Byte-level BPE (GPT-2 and most since): a pre-tokenizer cuts text into pieces, bytes of a piece merge by rank.
+
+use super::byte_map;
+use super::hash::TextHash;
+use super::merges::Merges;
+use super::pre::Pre;
+use super::scratch::Chain;
+use super::vocab::Vocab;
+use super::{NO_TOKEN, Output};
+use crate::Token;
+use crate::arena::{Arena, Layout};
+use crate::error::{ModelError, ShortName, TokenizeError};
+use crate::gguf::Image;
+
+const PRE: &str = "tokenizer.ggml.pre";
+
+/// What encodes text into the tokens of a byte-level vocabulary.
+#[derive(Clone, Copy, Debug)]
+pub struct ByteLevel<'a, 'm> {
+    pre: Pre,
+    merges: Merges<'a, 'm>,
+    /// The token of each byte; [`NO_TOKEN`] where there is none.
+    bytes: &'a [Token],
+}
+
+impl<'a, 'm> ByteLevel<'a, 'm> {
+    /// Adds what [`ByteLevel::new`] allocates.
+    ///
+    /// # Errors
+    ///
+    /// As [`ByteLevel::new`], as far as counts tell.
+    pub fn layout(image: &Image<'m>, layout: Layout) -> Result<Layout, ModelError> {
+        Ok(Merges::layout_by_rank(image, layout)?.add::<Token>(256)?)
+    }
+
+    /// Reads the merges and the name of the pre-tokenizer.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::UnsupportedName`] for an unknown pre-tokenizer, those of [`Merges::by_rank`].
+    pub fn new(image: &Image<'m>, vocab: &Vocab<'a, 'm>, arena: &mut Arena<'a>) -> Result<Self, ModelError> {
+        let name = image.bytes(PRE)?.ok_or(ModelError::MissingKey { key: PRE })?;
+        let pre =
+            Pre::by_name(name).ok_or(ModelError::UnsupportedName { key: PRE, name: ShortName::new(name) })?;
+        let merges = Merges::by_rank(image, vocab, arena)?;
+        let bytes = arena.alloc_with(256, |byte| find_mapped(vocab, &[byte as u8]).unwrap_or(NO_TOKEN))?;
+        Ok(Self { pre, merges, bytes })
+    }
+
+    /// Whether the model wants BOS when the file does not say.
+    pub fn usual_bos(&self) -> bool {
+        self.pre == Pre::Llama3
+    }
+
+    /// Encodes text without special tokens in it; `chain` is empty before and after.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenizeError::NoToken`], [`TokenizeError::ScratchFull`].
+    pub fn encode(
+        &self,
+        vocab: &Vocab<'_, '_>,
+        text: &[u8],
+        chain: &mut Chain<'_>,
+        out: &mut Output<'_>,
+    ) -> Result<(), TokenizeError> {
+        let mut rest = text;
+        while !rest.is_empty() {
+            // A piece has a byte at least: see `Pre::piece_len`.
+            let (piece, tail) = rest.split_at_checked(self.pre.piece_len(rest).max(1)).unwrap_or((rest, &[]));
+            rest = tail;
+            // Llama 3 takes a piece that is a token as that token, whatever the merges say.
+            let whole = if self.pre == Pre::Llama3 { find_mapped(vocab, piece) } else { None };
+            if let Some(token) = whole {
+                out.push(token);
+                continue;
+            }
+            for &byte in piece {
+                let token = self.bytes.get(usize::from(byte)).copied().filter(|&token| token != NO_TOKEN);
+                chain.push(token.ok_or(TokenizeError::NoToken { byte })?)?;
+            }
+            chain.merge(&self.merges, |token| out.push(token));
+        }
+        Ok(())
+    }
+}
+
+/// The token of text that the vocabulary writes as `bytes` mapped to characters.
+fn find_mapped(vocab: &Vocab<'_, '_>, bytes: &[u8]) -> Option<Token> {
+    let mapped = || bytes.iter().copied().flat_map(byte_map::encode);
+    let token = vocab.find_by(TextHash::of(mapped()), |text| text.iter().copied().eq(mapped()))?;
+    vocab.kind(token).is_text().then_some(token)
+}

@@ -1,0 +1,188 @@
+//! SentencePiece BPE (Llama 1 and 2, Phi-3, Mistral): characters merge by the score of what they make, a space is the
+//! character U+2581, and text without tokens becomes bytes.
+
+use super::merges::Merges;
+use super::scratch::Chain;
+use super::unicode::Char;
+use super::vocab::{TokenKind, Vocab};
+use super::{NO_TOKEN, Output};
+use crate::Token;
+use crate::arena::{Arena, Layout};
+use crate::error::{ModelError, TokenizeError};
+use crate::gguf::Image;
+
+/// U+2581, which stands for a space.
+pub const SPACE: [u8; 3] = [0xE2, 0x96, 0x81];
+
+/// What encodes text into the tokens of a SentencePiece vocabulary.
+#[derive(Clone, Copy, Debug)]
+pub struct SentencePiece<'a, 'm> {
+    merges: Merges<'a, 'm>,
+    /// The token of each byte; [`NO_TOKEN`] where there is none.
+    bytes: &'a [Token],
+    /// The same of each ASCII character.
+    ascii: &'a [Token],
+    space: Option<Token>,
+    /// A space goes before every fragment of text.
+    adds_space: bool,
+    /// No token has a space behind another character, so that no merge crosses from there to the space.
+    cuts_at_spaces: bool,
+    unknown: Option<Token>,
+}
+
+impl<'a, 'm> SentencePiece<'a, 'm> {
+    /// Adds what [`SentencePiece::new`] allocates.
+    ///
+    /// # Errors
+    ///
+    /// As [`SentencePiece::new`], as far as counts tell.
+    pub fn layout(image: &Image<'m>, layout: Layout) -> Result<Layout, ModelError> {
+        Ok(Merges::layout_by_score(image, layout)?.add::<Token>(256)?.add::<Token>(128)?)
+    }
+
+    /// Finds out what merges, and what bytes and ASCII characters are.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Merges::by_score`].
+    pub fn new(
+        image: &Image<'m>,
+        vocab: &Vocab<'a, 'm>,
+        unknown: Option<Token>,
+        arena: &mut Arena<'a>,
+    ) -> Result<Self, ModelError> {
+        Ok(Self {
+            merges: Merges::by_score(image, vocab, arena)?,
+            bytes: arena.alloc_with(256, |byte| {
+                let token = vocab.find(&byte_name(byte as u8));
+                token.filter(|&token| vocab.kind(token) == TokenKind::Byte).unwrap_or(NO_TOKEN)
+            })?,
+            ascii: arena.alloc_with(128, |byte| find_text(vocab, &[byte as u8]).unwrap_or(NO_TOKEN))?,
+            space: find_text(vocab, &SPACE),
+            adds_space: image.bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true),
+            cuts_at_spaces: cuts_at_spaces(vocab),
+            unknown,
+        })
+    }
+
+    /// Whether a space goes before every fragment of text.
+    pub fn adds_space(&self) -> bool {
+        self.adds_space
+    }
+
+    /// Whether every byte has a token, so that the unknown token is never needed.
+    pub fn has_all_bytes(&self) -> bool {
+        !self.bytes.contains(&NO_TOKEN)
+    }
+
+    /// Most symbols that one byte of text can begin as: three when the space, of three bytes, has no token.
+    pub fn symbols_per_byte(&self) -> usize {
+        if self.space.is_some() { 1 } else { SPACE.len() }
+    }
+
+    /// Encodes text without special tokens in it; `chain` is empty before and after.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenizeError::NoToken`], [`TokenizeError::ScratchFull`].
+    pub fn encode(
+        &self,
+        vocab: &Vocab<'_, '_>,
+        text: &[u8],
+        chain: &mut Chain<'_>,
+        out: &mut Output<'_>,
+    ) -> Result<(), TokenizeError> {
+        if self.adds_space {
+            self.push_char(vocab, &SPACE, chain)?;
+        }
+        let mut rest = text;
+        let mut after_space = true;
+        while let Some(c) = Char::first(rest) {
+            let (mut symbol, tail) = rest.split_at_checked(c.len).unwrap_or((rest, &[]));
+            if symbol == b" " {
+                symbol = &SPACE;
+            }
+            let is_space = symbol == SPACE;
+            if is_space && !after_space && self.cuts_at_spaces {
+                chain.merge(&self.merges, |token| out.push(token));
+            }
+            self.push_char(vocab, symbol, chain)?;
+            after_space = is_space;
+            rest = tail;
+        }
+        chain.merge(&self.merges, |token| out.push(token));
+        Ok(())
+    }
+
+    /// Adds a character as its token, else as its bytes, else as the unknown token.
+    fn push_char(
+        &self,
+        vocab: &Vocab<'_, '_>,
+        symbol: &[u8],
+        chain: &mut Chain<'_>,
+    ) -> Result<(), TokenizeError> {
+        let token = match symbol {
+            [byte @ 0..=0x7F] => known(self.ascii, *byte),
+            _ if symbol == SPACE => self.space,
+            _ => find_text(vocab, symbol),
+        };
+        if let Some(token) = token {
+            return chain.push(token);
+        }
+        match symbol.iter().find(|&&byte| known(self.bytes, byte).is_none()) {
+            None => symbol
+                .iter()
+                .filter_map(|&byte| known(self.bytes, byte))
+                .try_for_each(|token| chain.push(token)),
+            Some(&byte) => chain.push(self.unknown.ok_or(TokenizeError::NoToken { byte })?),
+        }
+    }
+}
+
+/// The byte that a byte token's text names.
+pub fn named_byte(text: &[u8]) -> Option<u8> {
+    let digit = |d: u8| char::from(d).to_digit(16);
+    match text {
+        [b'<', b'0', b'x', high, low, b'>'] => u8::try_from(digit(*high)? << 4 | digit(*low)?).ok(),
+        _ => None,
+    }
+}
+
+/// The text of a byte token: `<0x0A>`.
+fn byte_name(byte: u8) -> [u8; 6] {
+    const DIGITS: [u8; 16] = *b"0123456789ABCDEF";
+    [b'<', b'0', b'x', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)], b'>']
+}
+
+fn known(tokens: &[Token], byte: u8) -> Option<Token> {
+    tokens.get(usize::from(byte)).copied().filter(|&token| token != NO_TOKEN)
+}
+
+fn find_text(vocab: &Vocab<'_, '_>, text: &[u8]) -> Option<Token> {
+    vocab.find(text).filter(|&token| vocab.kind(token).is_text())
+}
+
+/// Whether no token of text has a space behind another character.
+fn cuts_at_spaces(vocab: &Vocab<'_, '_>) -> bool {
+    (0..).zip(vocab.texts().strings()).filter(|&(token, _)| vocab.kind(token).is_text()).all(|(_, text)| {
+        let mut rest = text;
+        while let Some(tail) = rest.strip_prefix(&SPACE) {
+            rest = tail;
+        }
+        !rest.windows(SPACE.len()).any(|window| window == SPACE)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_named_and_read_back() {
+        assert_eq!(byte_name(0x0A), *b"<0x0A>");
+        assert!((0..=255).all(|byte| named_byte(&byte_name(byte)) == Some(byte)));
+        for odd in ["<0x-1>", "<0x+1>", "<0x1>", "<0x100>", "<0xG0>", ""] {
+            assert_eq!(named_byte(odd.as_bytes()), None, "{odd}");
+        }
+    }
+}
