@@ -8,8 +8,12 @@ extern crate std;
 pub mod arena;
 pub mod config;
 pub mod error;
+mod forward;
 pub mod gguf;
+pub mod kv_cache;
+pub mod plan;
 pub mod sampler;
+pub mod session;
 pub mod tokenizer;
 pub mod weights;
 

@@ -1,0 +1,421 @@
+//! The forward pass: a batch of `m` tokens in, the logits of the last one out.
+//!
+//! A pass is a sequence of [`Stage`]s, a stage a number of units that do not depend on one another: a token, a token's
+//! head, or as many rows of weights as hold about 32 Ki values. What a unit computes depends neither on how many are
+//! done at a time, nor on the workers, nor on the tokens beside it, so neither do the results: prefill equals steps bit
+//! for bit.
+//!
+//! Definitions: Vaswani et al. 2017 (attention); Touvron et al. 2023, "LLaMA", section 2.2 (RMSNorm, SwiGLU, rotary
+//! embedding); Ainslie et al. 2023 (grouped queries); Radford et al. 2019 (GPT-2). Rotation pairs by architecture and
+//! quantized activations are those of ggml.
+
+use core::ops::Range;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use crate::Token;
+use crate::config::{Config, RopePairing};
+use crate::kv_cache::KvCache;
+use crate::ops::{
+    Activations, BlockQ8_0, F32, Matrix, Ops, QK, TileMut, Workers, for_each_chunk, for_each_columns, rope,
+};
+use crate::weights::Weights;
+
+mod cursor;
+mod scratch;
+
+pub(crate) use cursor::{Cursor, Stage};
+pub(crate) use scratch::{Scratch, Widths};
+use scratch::{row, row_mut};
+
+/// Weights that one unit of a matrix product reads, about.
+const UNIT_WEIGHTS: usize = 32 * 1024;
+
+/// The model, its memory and the batch in work.
+pub(crate) struct Forward<'a, 'm> {
+    pub(crate) ops: Ops,
+    pub(crate) workers: &'a dyn Workers,
+    pub(crate) config: Config,
+    pub(crate) widths: Widths,
+    pub(crate) weights: Weights<'a, 'm>,
+    /// Radians per position of each pair that rotates, (rope dims / 2).
+    pub(crate) rope_freqs: &'a [f32],
+    pub(crate) kv: KvCache<'a>,
+    pub(crate) s: Scratch<'a>,
+    /// Tokens in the batch.
+    pub(crate) m: usize,
+    pub(crate) wants_logits: bool,
+    /// Whether the residual stream and the logits of this pass are finite so far.
+    pub(crate) is_finite: bool,
+}
+
+impl Forward<'_, '_> {
+    /// Begins a pass over `tokens`, at most as many as the scratch has rows.
+    pub(crate) fn begin(&mut self, tokens: &[Token], wants_logits: bool) -> Cursor {
+        self.s.tokens.iter_mut().zip(tokens).for_each(|(dst, &token)| *dst = token);
+        (self.m, self.wants_logits, self.is_finite) = (tokens.len(), wants_logits, true);
+        Cursor::START
+    }
+
+    /// Does at most `budget` units from `cursor` on. `None` when shapes disagree, which no checked model brings about.
+    pub(crate) fn advance(&mut self, cursor: &mut Cursor, mut budget: usize) -> Option<()> {
+        while cursor.stage != Stage::Done {
+            let n_units = self.n_units(cursor.stage, cursor.layer)?;
+            let end = cursor.unit.saturating_add(budget).min(n_units);
+            if cursor.unit < end {
+                self.run(cursor.stage, cursor.layer, cursor.unit..end)?;
+                budget -= end - cursor.unit;
+                cursor.unit = end;
+            }
+            if cursor.unit < n_units {
+                return Some(());
+            }
+            *cursor = cursor.next_stage(self.config.n_layers);
+        }
+        Some(())
+    }
+
+    fn n_units(&self, stage: Stage, layer: usize) -> Option<usize> {
+        let (widths, dim, last) = (self.widths, self.widths.dim, usize::from(self.wants_logits));
+        Some(match stage {
+            Stage::Embed | Stage::AttnNorm | Stage::Rope | Stage::AttnAdd => self.m,
+            Stage::FfnNorm | Stage::Activate | Stage::FfnAdd => self.m,
+            Stage::Attend => self.m.checked_mul(self.config.n_heads)?,
+            Stage::AttnQuantize => {
+                if self.weights.layers.get(layer)?.attn_output.is_quantized() {
+                    self.m
+                } else {
+                    0
+                }
+            }
+            Stage::Qkv => product_units(widths.qkv, dim),
+            Stage::AttnOut => product_units(dim, widths.q),
+            Stage::FfnUp => product_units(widths.ffn, dim),
+            Stage::FfnDown => product_units(dim, widths.hidden),
+            Stage::OutputNorm => last,
+            Stage::Logits => last * product_units(widths.vocab, dim),
+            Stage::Done => 0,
+        })
+    }
+
+    fn run(&mut self, stage: Stage, layer: usize, units: Range<usize>) -> Option<()> {
+        match stage {
+            Stage::Embed => self.embed(units),
+            Stage::AttnNorm => self.attn_norm(layer, units),
+            Stage::Qkv => self.qkv(layer, units),
+            Stage::Rope => self.rope(layer, units),
+            Stage::Attend => self.attend(layer, units),
+            Stage::AttnQuantize => self.attn_quantize(units),
+            Stage::AttnOut => self.attn_out(layer, units),
+            Stage::AttnAdd => self.attn_add(layer, units),
+            Stage::FfnNorm => self.ffn_norm(layer, units),
+            Stage::FfnUp => self.ffn_up(layer, units),
+            Stage::Activate => self.activate(layer, units),
+            Stage::FfnDown => self.ffn_down(layer, units),
+            Stage::FfnAdd => self.ffn_add(layer, units),
+            Stage::OutputNorm => self.output_norm(),
+            Stage::Logits => self.logits(units),
+            Stage::Done => Some(()),
+        }
+    }
+
+    /// x = embedding of the token (+ of its position); angles of the position.
+    fn embed(&mut self, tokens: Range<usize>) -> Option<()> {
+        let (ops, s, dim) = (self.ops, &mut self.s, self.widths.dim);
+        for i in tokens {
+            let (token, pos) = (usize::try_from(*s.tokens.get(i)?).ok()?, self.kv.len().checked_add(i)?);
+            let x = row_mut(s.x, dim, i)?;
+            ops.dequantize(x, embedding(self.weights.tok_embd, token)?); // (dim)
+            if let Some(pos_embd) = self.weights.pos_embd {
+                let xb = row_mut(s.xb, dim, i)?;
+                ops.dequantize(xb, embedding(pos_embd, pos)?); // (dim)
+                ops.add(x, xb);
+            }
+            let cos_sin = row_mut(s.cos_sin, self.widths.rope, i)?; // (rope dims, or none)
+            rope::cos_sin(cos_sin, self.rope_freqs, u32::try_from(pos).ok()?);
+        }
+        Some(())
+    }
+
+    /// xb = norm(x), quantized where a product wants it.
+    fn attn_norm(&mut self, layer: usize, tokens: Range<usize>) -> Option<()> {
+        let w = self.weights.layers.get(layer)?;
+        let is_quantized = [w.attn_q, w.attn_k, w.attn_v].into_iter().any(Matrix::is_quantized);
+        self.norm(w.attn_norm, w.attn_norm_bias, tokens, is_quantized)
+    }
+
+    /// [q | k | v] = xb . [attn_q | attn_k | attn_v]^T
+    fn qkv(&mut self, layer: usize, units: Range<usize>) -> Option<()> {
+        let (w, s, widths) = (self.weights.layers.get(layer)?, &mut self.s, self.widths);
+        let xb = activations(s.xb, s.xq, self.m, widths.dim)?; // (m, dim)
+        let qkv = s.qkv.get_mut(..self.m.checked_mul(widths.qkv)?)?; // (m, q + 2 kv)
+        product(self.ops, self.workers, qkv, units, &xb, &[w.attn_q, w.attn_k, w.attn_v])
+    }
+
+    /// q, k, v += biases; q and k rotate to their position; k and v go to the cache.
+    fn rope(&mut self, layer: usize, tokens: Range<usize>) -> Option<()> {
+        let (w, ops, s, widths) = (self.weights.layers.get(layer)?, self.ops, &mut self.s, self.widths);
+        for i in tokens {
+            let (q, kv) = row_mut(s.qkv, widths.qkv, i)?.split_at_mut_checked(widths.q)?; // (n_heads * head_dim)
+            let (k, v) = kv.split_at_mut_checked(widths.kv)?; // (n_kv_heads * head_dim) each
+            for (values, bias) in
+                [(&mut *q, w.attn_q_bias), (&mut *k, w.attn_k_bias), (&mut *v, w.attn_v_bias)]
+            {
+                add_bias(ops, values, bias);
+            }
+            if let Some(rope) = self.config.rope {
+                let cos_sin = row(s.cos_sin, widths.rope, i)?;
+                let head_dim = self.config.head_dim.max(1);
+                for head in q.chunks_exact_mut(head_dim).chain(k.chunks_exact_mut(head_dim)) {
+                    let rotated = head.get_mut(..widths.rope)?;
+                    match rope.pairing {
+                        RopePairing::Adjacent => ops.rope_norm(rotated, cos_sin),
+                        RopePairing::Halves => ops.rope_neox(rotated, cos_sin),
+                    }
+                }
+            }
+            self.kv.store(ops, layer, i, k, v).ok()?;
+        }
+        Some(())
+    }
+
+    /// att = softmax(q . K^T / sqrt(head_dim)) . V, head by head, over the positions up to the token's own.
+    fn attend(&mut self, layer: usize, units: Range<usize>) -> Option<()> {
+        let (ops, config, widths, kv, qkv) = (self.ops, self.config, self.widths, &self.kv, &*self.s.qkv);
+        let scale = 1.0 / libm::sqrtf(config.head_dim as f32);
+        let attend = |unit: usize, att: &mut [f32]| {
+            let (i, head) = (unit.checked_div(config.n_heads)?, unit.checked_rem(config.n_heads)?);
+            let (kv_head, n) = (head / config.group, kv.len().checked_add(i)?.checked_add(1)?);
+            let q = row(row(qkv, widths.qkv, i)?, config.head_dim, head)?; // (head_dim)
+            ops.attend(att, q, kv.keys(layer, kv_head, n)?, kv.values(layer, kv_head, n)?, scale);
+            Some(())
+        };
+        let head_dim = core::num::NonZeroUsize::new(config.head_dim)?;
+        let att = self.s.att.get_mut(units.start.checked_mul(config.head_dim)?..)?;
+        let att = att.get_mut(..units.len().checked_mul(config.head_dim)?)?;
+        let is_done = AtomicBool::new(true);
+        for_each_chunk(self.workers, att, head_dim, &|chunk, att| {
+            if attend(units.start.wrapping_add(chunk), att).is_none() {
+                is_done.store(false, Ordering::Relaxed);
+            }
+        });
+        is_done.into_inner().then_some(())
+    }
+
+    fn attn_quantize(&mut self, tokens: Range<usize>) -> Option<()> {
+        for i in tokens {
+            quantize(self.ops, self.s.xq, i, row(self.s.att, self.widths.q, i)?)?;
+        }
+        Some(())
+    }
+
+    /// xb = att . attn_output^T
+    fn attn_out(&mut self, layer: usize, units: Range<usize>) -> Option<()> {
+        let (w, s, widths) = (self.weights.layers.get(layer)?, &mut self.s, self.widths);
+        let att = activations(s.att, s.xq, self.m, widths.q)?; // (m, n_heads * head_dim)
+        let xb = s.xb.get_mut(..self.m.checked_mul(widths.dim)?)?; // (m, dim)
+        product(self.ops, self.workers, xb, units, &att, &[w.attn_output])
+    }
+
+    /// x += xb + bias
+    fn attn_add(&mut self, layer: usize, tokens: Range<usize>) -> Option<()> {
+        let bias = self.weights.layers.get(layer)?.attn_output_bias;
+        self.add(bias, tokens)
+    }
+
+    /// xb = norm(x), quantized where a product wants it.
+    fn ffn_norm(&mut self, layer: usize, tokens: Range<usize>) -> Option<()> {
+        let w = self.weights.layers.get(layer)?;
+        let is_quantized = w.ffn_up.is_quantized() || w.ffn_gate.is_some_and(Matrix::is_quantized);
+        self.norm(w.ffn_norm, w.ffn_norm_bias, tokens, is_quantized)
+    }
+
+    /// [gate | up] = xb . [ffn_gate | ffn_up]^T, or up alone.
+    fn ffn_up(&mut self, layer: usize, units: Range<usize>) -> Option<()> {
+        let (w, s, widths) = (self.weights.layers.get(layer)?, &mut self.s, self.widths);
+        let xb = activations(s.xb, s.xq, self.m, widths.dim)?; // (m, dim)
+        let ffn = s.ffn.get_mut(..self.m.checked_mul(widths.ffn)?)?; // (m, hidden_dim or twice)
+        match w.ffn_gate {
+            Some(gate) => product(self.ops, self.workers, ffn, units, &xb, &[gate, w.ffn_up]),
+            None => product(self.ops, self.workers, ffn, units, &xb, &[w.ffn_up]),
+        }
+    }
+
+    /// h = silu(gate) * up, or gelu(up + bias); in place, then moved up to where row `i` of (m, hidden_dim) lies.
+    fn activate(&mut self, layer: usize, tokens: Range<usize>) -> Option<()> {
+        let (w, ops, s, widths) = (self.weights.layers.get(layer)?, self.ops, &mut self.s, self.widths);
+        for i in tokens {
+            // Rows before this one have moved up already, and its own new place never reaches past its start.
+            let (moved, rest) = s.ffn.split_at_mut_checked(widths.ffn.checked_mul(i)?)?;
+            let (h, up) = rest.get_mut(..widths.ffn)?.split_at_mut_checked(widths.hidden)?; // (hidden_dim) each
+            if w.ffn_gate.is_some() {
+                add_bias(ops, h, w.ffn_gate_bias);
+                add_bias(ops, up, w.ffn_up_bias);
+                ops.silu_mul(h, up);
+            } else {
+                add_bias(ops, h, w.ffn_up_bias);
+                ops.gelu(h);
+            }
+            if w.ffn_down.is_quantized() {
+                quantize(ops, s.xq, i, h)?;
+            }
+            if let Some(place) = row_mut(moved, widths.hidden, i) {
+                place.iter_mut().zip(h).for_each(|(dst, h)| *dst = *h);
+            }
+        }
+        Some(())
+    }
+
+    /// xb = h . ffn_down^T
+    fn ffn_down(&mut self, layer: usize, units: Range<usize>) -> Option<()> {
+        let (w, s, widths) = (self.weights.layers.get(layer)?, &mut self.s, self.widths);
+        let h = activations(s.ffn, s.xq, self.m, widths.hidden)?; // (m, hidden_dim)
+        let xb = s.xb.get_mut(..self.m.checked_mul(widths.dim)?)?; // (m, dim)
+        product(self.ops, self.workers, xb, units, &h, &[w.ffn_down])
+    }
+
+    /// x += xb + bias
+    fn ffn_add(&mut self, layer: usize, tokens: Range<usize>) -> Option<()> {
+        let bias = self.weights.layers.get(layer)?.ffn_down_bias;
+        self.add(bias, tokens)
+    }
+
+    /// xb = norm(x of the last token), in the first row.
+    fn output_norm(&mut self) -> Option<()> {
+        let (w, s, dim) = (&self.weights, &mut self.s, self.widths.dim);
+        let x = row(s.x, dim, self.m.checked_sub(1)?)?;
+        let xb = row_mut(s.xb, dim, 0)?;
+        norm(self.ops, xb, x, w.output_norm, w.output_norm_bias, self.config.norm_eps); // (dim)
+        if w.output.is_quantized() {
+            quantize(self.ops, s.xq, 0, xb)?;
+        }
+        Some(())
+    }
+
+    /// logits = xb . output^T
+    fn logits(&mut self, units: Range<usize>) -> Option<()> {
+        let (s, dim) = (&mut self.s, self.widths.dim);
+        let xb = activations(s.xb, s.xq, 1, dim)?; // (1, dim)
+        let rows = product_rows(units.clone(), dim);
+        product(self.ops, self.workers, s.logits, units, &xb, &[self.weights.output])?; // (1, vocab_size)
+        let rows = rows.start..rows.end.min(s.logits.len());
+        self.is_finite &= all_finite(s.logits.get(rows)?);
+        Some(())
+    }
+
+    /// xb = norm(x) for some tokens, quantized too when asked for.
+    fn norm(
+        &mut self,
+        weight: &[F32],
+        bias: Option<&[F32]>,
+        tokens: Range<usize>,
+        is_quantized: bool,
+    ) -> Option<()> {
+        let (s, dim) = (&mut self.s, self.widths.dim);
+        for i in tokens {
+            let (xb, x) = (row_mut(s.xb, dim, i)?, row(s.x, dim, i)?);
+            norm(self.ops, xb, x, weight, bias, self.config.norm_eps); // (dim)
+            if is_quantized {
+                quantize(self.ops, s.xq, i, xb)?;
+            }
+        }
+        Some(())
+    }
+
+    /// x += xb + bias for some tokens.
+    fn add(&mut self, bias: Option<&[F32]>, tokens: Range<usize>) -> Option<()> {
+        let (s, dim) = (&mut self.s, self.widths.dim);
+        for i in tokens {
+            let (xb, x) = (row_mut(s.xb, dim, i)?, row_mut(s.x, dim, i)?);
+            add_bias(self.ops, xb, bias);
+            self.ops.add(x, xb); // (dim)
+            self.is_finite &= all_finite(x);
+        }
+        Some(())
+    }
+}
+
+/// Row `i` of an embedding, as a matrix of one row.
+fn embedding(matrix: Matrix<'_>, i: usize) -> Option<Matrix<'_>> {
+    (i < matrix.rows()).then(|| matrix.slice_rows(i..i.wrapping_add(1)))
+}
+
+/// LayerNorm where there is a bias, RMSNorm where there is none.
+fn norm(ops: Ops, dst: &mut [f32], x: &[f32], weight: &[F32], bias: Option<&[F32]>, eps: f32) {
+    match bias {
+        Some(bias) => ops.layer_norm(dst, x, weight, bias, eps),
+        None => ops.rms_norm(dst, x, weight, eps),
+    }
+}
+
+fn add_bias(ops: Ops, x: &mut [f32], bias: Option<&[F32]>) {
+    if let Some(bias) = bias {
+        ops.add_f32le(x, bias);
+    }
+}
+
+/// Quantizes `src` to row `i` of `dst`; a block with a value that is not finite poisons what it meets.
+fn quantize(ops: Ops, dst: &mut [BlockQ8_0], i: usize, src: &[f32]) -> Option<()> {
+    ops.quantize_q8_0(row_mut(dst, src.len() / QK, i)?, src);
+    Some(())
+}
+
+/// Without an early way out, so that it vectorises.
+fn all_finite(x: &[f32]) -> bool {
+    x.iter().fold(true, |all, x| all & x.is_finite())
+}
+
+/// `m` rows of `k` values for a product to read; `xq` counts where the stage before has quantized them.
+fn activations<'s>(values: &'s [f32], xq: &'s [BlockQ8_0], m: usize, k: usize) -> Option<Activations<'s>> {
+    let (f32, q8_0) = (values.get(..m.checked_mul(k)?)?, xq.get(..m.checked_mul(k / QK)?)?);
+    Some(Activations { rows: m, f32, q8_0 })
+}
+
+/// Rows of `k` weights in one unit: a multiple of 16, for the tiles of the micro-kernels, where it can be.
+fn unit_rows(k: usize) -> usize {
+    let rows = UNIT_WEIGHTS.checked_div(k).unwrap_or(1);
+    if rows >= 16 { rows & !15 } else { rows.max(1) }
+}
+
+/// Units of a product with `n` rows of `k` weights.
+fn product_units(n: usize, k: usize) -> usize {
+    n.div_ceil(unit_rows(k).max(1))
+}
+
+/// The rows of weights that `units` stand for; the last unit may reach past the end.
+fn product_rows(units: Range<usize>, k: usize) -> Range<usize> {
+    units.start.saturating_mul(unit_rows(k))..units.end.saturating_mul(unit_rows(k))
+}
+
+/// Some columns of `dst` (m, n) = lhs (m, k) . `weights` (n, k)^T, where the rows of all `weights` make n.
+fn product(
+    ops: Ops,
+    workers: &dyn Workers,
+    dst: &mut [f32],
+    units: Range<usize>,
+    lhs: &Activations<'_>,
+    weights: &[Matrix<'_>],
+) -> Option<()> {
+    let k = weights.first()?.cols();
+    let n = weights.iter().try_fold(0usize, |n, w| n.checked_add(w.rows()))?;
+    if dst.len() != lhs.rows.checked_mul(n)? || lhs.f32.len() != lhs.rows.checked_mul(k)? {
+        return None;
+    }
+    let rows = product_rows(units, k);
+    let (dst, _) = TileMut::new(dst, n).split_at_col(rows.end);
+    let (_, dst) = dst.split_at_col(rows.start);
+    let part = core::num::NonZeroUsize::new(unit_rows(k))?;
+    for_each_columns(workers, dst, part, &|columns, mut tile| {
+        // Rows of weights under this tile, counted from the first row of each matrix in turn.
+        let mut start = rows.start.saturating_add(columns.start);
+        for w in weights {
+            let here = start.min(w.rows())..start.saturating_add(tile.cols()).min(w.rows());
+            start = start.saturating_sub(w.rows());
+            let (mut under, rest) = tile.split_at_col(here.len());
+            if !here.is_empty() {
+                ops.gemm(&mut under, lhs, w.slice_rows(here));
+            }
+            tile = rest;
+        }
+    });
+    Some(())
+}
