@@ -26,7 +26,10 @@ pub fn lints(steps: &mut Steps, toolchain: Toolchain) {
             return Ok(Outcome::Skipped(format!("no {KERNEL_TARGET} from rustup")));
         }
         let mut clippy = toolchain.cargo("clippy", KERNEL_TARGET);
-        passed(logged(clippy.args(["--package", "kernel-tests", "--", "-D", "warnings"]), "clippy-kernel"))
+        passed(logged(
+            clippy.args(["-p", "kernel-tests", "-p", "minimal-kernel", "--", "-D", "warnings"]),
+            "clippy-kernel",
+        ))
     });
     for target in [KERNEL_TARGET, X86_TARGET] {
         steps.step(&format!("corelm without std, {target}"), || {

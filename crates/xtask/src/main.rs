@@ -66,7 +66,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Test => test::test()?,
         Command::Check => check::check()?,
         Command::Bench { args } => bench::bench(&args)?,
-        Command::Size => size::size(setup::for_kernel()?)?,
+        Command::Size => size::measure(setup::for_kernel()?, true)?.print(),
         Command::Setup => {
             setup::for_tests()?;
         }

@@ -6,7 +6,8 @@ use crate::golden::runs;
 use crate::kernel::{self, Board};
 use crate::qemu::Cpu;
 use crate::setup;
-use crate::steps::Steps;
+use crate::size;
+use crate::steps::{Steps, passed};
 use anyhow::Result;
 
 /// Runs all steps; the ones that do not depend on a failed one still run.
@@ -30,6 +31,7 @@ pub fn test() -> Result<()> {
         }
     }
 
+    steps.step("stack of the engine", || passed(size::measure(toolchain, false)?.check()));
     let virt = steps.build("build, kernel for virt", || kernel::build(toolchain, Board::Virt, false));
     let raspi3b =
         steps.build("build, kernel for raspi3b", || kernel::build(toolchain, Board::Raspi3b, false));
