@@ -51,13 +51,26 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match dispatch(Command::parse()) {
+    let command = match Command::try_parse() {
+        Ok(command) => command,
+        Err(error) if error.use_stderr() => {
+            eprintln!("{}", first_line(&error.to_string()));
+            return ExitCode::from(2);
+        }
+        Err(help) => help.exit(),
+    };
+    match dispatch(command) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// What is wrong with the command line, without the usage that follows it.
+fn first_line(error: &str) -> &str {
+    if error.starts_with("error") { error.lines().next().unwrap_or(error) } else { error }
 }
 
 fn dispatch(command: Command) -> Result<ExitCode> {
@@ -82,6 +95,14 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Command::command().debug_assert();
+    }
+
+    #[test]
+    fn a_wrong_command_line_is_told_in_one_line() {
+        let error = |args: &[&str]| Command::try_parse_from(args).err().unwrap().to_string();
+        assert_eq!(first_line(&error(&["x", "run", "--fast"])), "error: unexpected argument '--fast' found");
+        assert!(first_line(&error(&["x", "run", "--cpu", "z80"])).contains("z80"));
+        assert!(first_line(&error(&["x"])).contains("Usage"));
     }
 
     #[test]
