@@ -17,6 +17,7 @@ mod byte_map;
 mod decode;
 mod hash;
 mod merges;
+mod names;
 mod pre;
 mod scratch;
 mod sentence_piece;
@@ -38,7 +39,7 @@ use decode::Form;
 use scratch::Chain;
 use sentence_piece::SentencePiece;
 use specials::SpecialIndex;
-use vocab::{END_TEXTS, Vocab};
+use vocab::Vocab;
 
 const MODEL: &str = "tokenizer.ggml.model";
 
@@ -51,7 +52,7 @@ pub struct Tokenizer<'a, 'm> {
     bos: Option<Token>,
     eos: Option<Token>,
     /// [`NO_TOKEN`] for those that the vocabulary has not.
-    ends: [Token; END_TEXTS.len() + 3],
+    ends: [Token; names::ENDS.len() + 3],
     add_bos: bool,
     add_eos: bool,
 }
@@ -110,8 +111,8 @@ impl<'a, 'm> Tokenizer<'a, 'm> {
         };
         let (bos, eos) = (id("tokenizer.ggml.bos_token_id")?, id("tokenizer.ggml.eos_token_id")?);
         let named_ends = [eos, id("tokenizer.ggml.eot_token_id")?, id("tokenizer.ggml.eom_token_id")?];
-        let other_ends = END_TEXTS.iter().map(|text| vocab.find(text.as_bytes()));
-        let mut ends = [NO_TOKEN; END_TEXTS.len() + 3];
+        let other_ends = names::ENDS.iter().map(|text| vocab.find(text.as_bytes()));
+        let mut ends = [NO_TOKEN; names::ENDS.len() + 3];
         for (end, token) in ends.iter_mut().zip(named_ends.into_iter().chain(other_ends).flatten()) {
             *end = token;
         }

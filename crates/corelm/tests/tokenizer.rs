@@ -87,6 +87,7 @@ fn fixtures_are_exact() {
         "ggml-vocab-phi-3",
         "probe-gpt-2",
         "probe-phi-2",
+        "probe-mpt",
         "probe-llama-bpe",
         "probe-qwen2",
     ] {

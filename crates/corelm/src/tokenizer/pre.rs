@@ -17,16 +17,18 @@ pub enum Pre {
 }
 
 impl Pre {
-    /// The pre-tokenizer that `tokenizer.ggml.pre` names, aliases included.
+    /// The pre-tokenizer that `tokenizer.ggml.pre` names; other families' names stand for the same expression.
     pub fn by_name(name: &[u8]) -> Option<Self> {
         Some(match name {
-            b"gpt-2" | b"phi-2" | b"jina-es" | b"jina-de" | b"jina-v1-en" | b"jina-v2-es" | b"jina-v2-de"
-            | b"jina-v2-code" | b"roberta-bpe" | b"gigachat" | b"exaone4" | b"mellum" | b"a.x-4.0" => {
+            b"gpt-2" | b"phi-2" | b"mpt" | b"olmo" | b"jais" | b"trillion" | b"granite-docling"
+            | b"gigachat" | b"exaone4" | b"mellum" | b"a.x-4.0" | b"modern-bert" | b"roberta-bpe"
+            | b"jina-es" | b"jina-de" | b"jina-v1-en" | b"jina-v2-es" | b"jina-v2-de" | b"jina-v2-code" => {
                 Self::Gpt2
             }
             b"llama-bpe" | b"llama3" | b"llama-v3" | b"falcon3" | b"falcon-h1" | b"pixtral" | b"midm-2.0"
-            | b"lfm2" => Self::Llama3,
-            b"qwen2" | b"deepseek-r1-qwen" | b"megrez" | b"kormo" => Self::Qwen2,
+            | b"lfm2" | b"jina-v5-nano" => Self::Llama3,
+            b"qwen2" | b"deepseek-r1-qwen" | b"megrez" | b"kormo" | b"f2llmv2" | b"stablelm2"
+            | b"hunyuan" | b"solar-open" => Self::Qwen2,
             _ => return None,
         })
     }

@@ -1,6 +1,7 @@
 //! The vocabulary: texts and types in place in the file, and the index from a text to its token.
 
 use super::hash::{Budget, TextHash, probes};
+use super::names;
 use crate::Token;
 use crate::arena::{Arena, Layout};
 use crate::error::{ModelError, VocabFault};
@@ -45,31 +46,6 @@ impl TokenKind {
         matches!(self, Self::Normal | Self::Unused)
     }
 }
-
-/// Control tokens that end a text, a turn or a message in one family of models or another. As in llama.cpp they are
-/// control tokens even where a file forgets to say so: text from users must not become one.
-pub const END_TEXTS: [&str; 20] = [
-    "<|eot_id|>",
-    "<|im_end|>",
-    "<|end|>",
-    "<|return|>",
-    "<|call|>",
-    "<|flush|>",
-    "<|calls|>",
-    "<end_of_turn>",
-    "<|endoftext|>",
-    "</s>",
-    "<|eom_id|>",
-    "<EOT>",
-    "_<EOT>",
-    "[EOT]",
-    "[EOS]",
-    "<|end_of_text|>",
-    "<end_of_utterance>",
-    "<eos>",
-    "<turn|>",
-    "<|tool_response>",
-];
 
 /// Texts, kinds and the index. About 11 bytes of arena for each token.
 #[derive(Clone, Copy, Debug)]
@@ -128,7 +104,7 @@ impl<'a, 'm> Vocab<'a, 'm> {
                 *slot = tag | (token + 1);
             }
         }
-        for text in END_TEXTS {
+        for text in names::ENDS.iter().chain(&names::FILL_IN) {
             let token = Vocab { texts, kinds, offsets, slots }.find(text.as_bytes());
             if let Some(kind) = token.and_then(|token| kinds.get_mut(token as usize)) {
                 *kind = TokenKind::Control;
