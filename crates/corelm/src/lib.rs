@@ -9,6 +9,7 @@ pub mod arena;
 pub mod config;
 pub mod error;
 mod forward;
+pub mod generate;
 pub mod gguf;
 pub mod kv_cache;
 pub mod plan;
