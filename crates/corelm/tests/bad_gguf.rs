@@ -1,11 +1,17 @@
-//! Files made to break loaders (`../shared/bad-gguf`): each is answered as its manifest says, and so is every prefix and
-//! every flipped bit of the metadata of the two good ones.
+//! Files made to break loaders (`../shared/bad-gguf`), taken all the way from bytes to tokens: each is answered as its
+//! manifest says, and so is every prefix and every flipped bit of the metadata of the two good ones.
 
 use corelm::Token;
 use corelm::arena::{Arena, Layout};
 use corelm::config::Config;
 use corelm::error::{ErrorClass, ModelError};
 use corelm::gguf::Image;
+use corelm::kv_cache::KvType;
+use corelm::ops::cpu::Features;
+use corelm::ops::{Ops, Single};
+use corelm::plan::{MemoryPlan, PlanError, SessionConfig};
+use corelm::sampler::{Sampler, SamplerError, SamplingConfig};
+use corelm::session::{Session, SessionError};
 use corelm::tokenizer::{Specials, Tokenizer};
 use corelm::weights::Weights;
 use serde_json::Value as Json;
@@ -37,28 +43,65 @@ fn at_odd_address<T>(bytes: &[u8], read: impl FnOnce(&[u8]) -> T) -> T {
     read(&padded[1..])
 }
 
-/// The class of an error as the manifest writes it.
-fn class_name(class: ErrorClass) -> String {
-    format!("{class:?}").to_uppercase()
-}
-
 /// The prompt of all cases; its tokens for the good models are in `expected.json`.
 const PROMPT: &[u8] = b"the cat and";
+const N_GENERATED: usize = 8;
+const SESSION: SessionConfig = SessionConfig { n_ctx: 32, n_batch: 4, kv_type: KvType::F16 };
 
-/// Loads a model and gives the tokens of the prompt: what a run would start from.
-fn load(file: &[u8]) -> Result<Vec<Token>, ModelError> {
-    let image = Image::parse(file)?;
-    let config = Config::from_image(&image)?;
-    let layout = Tokenizer::layout(&image, Weights::layout(&config, Layout::new())?)?;
-    let mut region = vec![MaybeUninit::uninit(); layout.bytes()];
+/// Why there are no tokens.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Failure {
+    Load(ModelError),
+    Plan(PlanError),
+    /// The vocabulary cannot express the prompt.
+    Prompt,
+    Step(SessionError),
+    Sample(SamplerError),
+}
+
+/// The class of an error met before the first step, as the manifest writes it.
+fn class(failure: Failure) -> Option<String> {
+    let class = match failure {
+        Failure::Load(error) | Failure::Plan(PlanError::Model(error)) => error.class(),
+        Failure::Plan(_) => ErrorClass::Memory,
+        Failure::Prompt | Failure::Step(_) | Failure::Sample(_) => return None,
+    };
+    Some(format!("{class:?}").to_uppercase())
+}
+
+/// Loads a model and gives the tokens of the prompt and of a greedy continuation.
+fn run(file: &[u8], ops: Ops) -> Result<(Vec<Token>, Vec<Token>), Failure> {
+    let image = Image::parse(file).map_err(Failure::Load)?;
+    let config = Config::from_image(&image).map_err(Failure::Load)?;
+    let plan = MemoryPlan::new(&image, &config, &SESSION).map_err(Failure::Plan)?;
+    let mut region = vec![MaybeUninit::uninit(); plan.bytes()];
     let mut arena = Arena::new(&mut region);
-    let weights = Weights::resolve(&image, &config, &mut arena)?;
+    let weights = Weights::resolve(&image, &config, &mut arena).map_err(Failure::Load)?;
     assert_eq!(weights.layers.len(), config.n_layers);
-    let tokenizer = Tokenizer::new(&image, &mut arena)?;
+    let tokenizer = Tokenizer::new(&image, &mut arena).map_err(Failure::Load)?;
     assert_eq!(tokenizer.vocab_size(), config.vocab_size);
+    let mut session =
+        Session::new(ops, &Single, &config, weights, &plan, &mut arena).map_err(Failure::Step)?;
+    let mut sampler =
+        Sampler::new(SamplingConfig::GREEDY, config.vocab_size, &mut arena).map_err(Failure::Sample)?;
     let stats = arena.stats();
-    assert_eq!(stats.used, stats.capacity, "the layout is exact");
-    Ok(prompt(&tokenizer))
+    assert_eq!(stats.used, stats.capacity, "the plan is exact");
+
+    let prompt = prompt(&tokenizer);
+    if prompt.is_empty() {
+        return Err(Failure::Prompt);
+    }
+    let mut generated = Vec::new();
+    let mut logits = session.prefill(&prompt).map_err(Failure::Step)?;
+    loop {
+        let token = sampler.sample(logits).map_err(Failure::Sample)?;
+        assert!((token as usize) < config.vocab_size);
+        generated.push(token);
+        if generated.len() == N_GENERATED {
+            return Ok((prompt, generated));
+        }
+        logits = session.step(token).map_err(Failure::Step)?;
+    }
 }
 
 /// BOS, if the model asks for it, and the tokens of [`PROMPT`]; nothing when the vocabulary cannot express it.
@@ -76,31 +119,53 @@ fn prompt(tokenizer: &Tokenizer<'_, '_>) -> Vec<Token> {
     tokens
 }
 
-/// Loads twice; equal bytes must give equal answers.
-fn load_twice(file: &[u8]) -> Result<Vec<Token>, ModelError> {
-    let (first, second) = at_odd_address(file, |file| (load(file), load(file)));
+/// Runs twice; equal bytes must give equal answers.
+fn run_twice(file: &[u8], ops: Ops) -> Result<(Vec<Token>, Vec<Token>), Failure> {
+    let (first, second) = at_odd_address(file, |file| (run(file, ops), run(file, ops)));
     assert_eq!(first, second);
     first
+}
+
+/// The prompt and greedy tokens that llama.cpp gives for a good model.
+fn expected(folder: &Path, model: &str) -> (Vec<Token>, Vec<Token>) {
+    let json = json(&folder.join("expected.json"));
+    let tokens = |key: &str| serde_json::from_value(json["models"][model][key].clone()).unwrap();
+    (tokens("prompt_tokens"), tokens("greedy_tokens"))
+}
+
+#[test]
+fn the_good_models_give_the_tokens_of_llama_cpp() {
+    let Some(folder) = folder() else { return };
+    for name in ["valid-mini", "valid-tiny"] {
+        let file = fs::read(folder.join(format!("{name}.gguf"))).unwrap();
+        for ops in Ops::available(Features::detect_host()) {
+            assert_eq!(run_twice(&file, ops), Ok(expected(&folder, name)), "{name}, {ops:?}");
+        }
+    }
 }
 
 #[test]
 fn every_case_is_answered_as_the_manifest_says() {
     let Some(folder) = folder() else { return };
     let manifest = json(&folder.join("manifest.json"));
+    let mini = expected(&folder, "valid-mini");
     let mut wrong = Vec::new();
     for case in manifest.as_array().unwrap() {
         let text = |key: &str| case[key].as_str().unwrap();
-        let (id, expect, class) = (text("id"), text("expect"), text("error"));
+        let (id, expect) = (text("id"), text("expect"));
         let file = fs::read(folder.join(format!("cases/{id}.gguf"))).unwrap();
-        let answer = load_twice(&file);
-        let is_right = match (&answer, expect) {
-            (Ok(tokens), "accept") => *tokens == [297, 257, 276, 32, 272],
-            (Ok(_), "reject-or-safe") => true,
-            (Err(error), "reject" | "reject-or-safe") => is_true_class(id, class, &class_name(error.class())),
-            _ => false,
-        };
-        if !is_right {
-            wrong.push(format!("{id}: {expect} {class}, but {answer:?}"));
+        for ops in Ops::available(Features::detect_host()) {
+            let answer = run_twice(&file, ops);
+            let is_right = match &answer {
+                Ok(tokens) => expect == "reject-or-safe" || expect == "accept" && *tokens == mini,
+                Err(failure) => match class(*failure) {
+                    Some(found) => expect != "accept" && is_true_class(id, text("error"), &found),
+                    None => expect == "reject-or-safe",
+                },
+            };
+            if !is_right {
+                wrong.push(format!("{id}: {expect} {}, but {answer:?} by {ops:?}", text("error")));
+            }
         }
     }
     assert!(wrong.is_empty(), "{} answers are wrong:\n{}", wrong.len(), wrong.join("\n"));
@@ -131,11 +196,13 @@ fn every_prefix_is_cut_short() {
     let Some(folder) = folder() else { return };
     for name in ["valid-mini", "valid-tiny"] {
         let file = fs::read(folder.join(format!("{name}.gguf"))).unwrap();
-        load_twice(&file).unwrap();
         let data_end = end_of_data(&file);
         for len in 0..data_end {
-            let answer = at_odd_address(&file[..len], load);
-            assert!(matches!(answer, Err(ModelError::Truncated { .. })), "{name} cut to {len}: {answer:?}");
+            let answer = at_odd_address(&file[..len], |file| run(file, Ops::scalar()));
+            assert!(
+                matches!(answer, Err(Failure::Load(ModelError::Truncated { .. }))),
+                "{name} cut to {len}: {answer:?}"
+            );
         }
     }
 }
@@ -146,16 +213,17 @@ fn every_flipped_bit_of_metadata_is_survived() {
     for (name, n_bytes) in [("valid-mini", 6_237), ("valid-tiny", 6_819)] {
         let mut file = vec![0];
         file.extend(fs::read(folder.join(format!("{name}.gguf"))).unwrap());
+        let ops = Ops::best(Features::detect_host());
         let mut n_refused = 0;
         for bit in 0..n_bytes * 8 {
             let flip = |file: &mut [u8]| file[1 + bit / 8] ^= 1 << (bit % 8);
             flip(&mut file);
-            let answer = load(&file[1..]);
-            assert_eq!(load(&file[1..]), answer, "{name}, bit {bit}");
+            let answer = run(&file[1..], ops);
+            assert_eq!(run(&file[1..], ops), answer, "{name}, bit {bit}");
             n_refused += usize::from(answer.is_err());
             flip(&mut file);
         }
         println!("{name}: {n_refused} of {} flips refused", n_bytes * 8);
-        load(&file[1..]).unwrap();
+        assert_eq!(run(&file[1..], ops), Ok(expected(&folder, name)));
     }
 }

@@ -322,7 +322,7 @@ fn every_number_of_the_shape_has_its_range() {
         ("general.architecture", Value::String(b"mamba"), Unsupported),
         ("general.architecture", Value::String(b"llama\0"), Unsupported),
     ];
-    for (suffix, value, class) in cases {
+    for (suffix, value, class) in cases.iter().step_by(if cfg!(miri) { 6 } else { 1 }) {
         let (mut keys, tensors) = model("llama");
         set(&mut keys, suffix, *value);
         let error = refusal(&keys, &tensors);
