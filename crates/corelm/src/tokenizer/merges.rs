@@ -174,7 +174,7 @@ impl Pairs<'_> {
         for i in probes(mix(key), self.0.len()) {
             let slot = *self.0.get(i)?;
             if slot >> VALUE_BITS == key {
-                return Some((slot & ((1 << VALUE_BITS) - 1)) as u32).filter(|_| slot != FREE);
+                return (slot != FREE).then_some((slot & ((1 << VALUE_BITS) - 1)) as u32);
             }
             if slot == FREE {
                 return None;
