@@ -23,6 +23,11 @@ pub(crate) trait Lanes<const N: usize>: Copy {
     fn load_i8(x: &[i8; N]) -> Self;
     /// One half, as the CPU converts it.
     fn widen_f16(x: F16) -> f32;
+    /// The nibbles of a block, 0–15, in the order of its values.
+    #[inline(always)]
+    fn nibbles(qs: &[u8; QK / 2]) -> [i8; QK] {
+        nibbles(qs)
+    }
     fn store(self, to: &mut [f32; N]);
     fn store_f16(self, to: &mut [F16; N]);
     fn add(self, x: Self) -> Self;
@@ -472,7 +477,7 @@ pub(crate) fn dequantize_q8_0<L: Lanes<N>, const N: usize>(dst: &mut [f32], src:
 pub(crate) fn dequantize_q4_0<L: Lanes<N>, const N: usize>(dst: &mut [f32], src: &[BlockQ4_0]) {
     for (dst, block) in dst.as_chunks_mut::<QK>().0.iter_mut().zip(src) {
         let d = L::splat(L::widen_f16(block.d));
-        let quants = nibbles(&block.qs).map(|q| q - 8);
+        let quants = L::nibbles(&block.qs).map(|q| q - 8);
         for (dst, x) in dst.as_chunks_mut::<N>().0.iter_mut().zip(quants.as_chunks::<N>().0) {
             L::load_i8(x).mul(d).store(dst);
         }
@@ -483,7 +488,7 @@ pub(crate) fn dequantize_q4_0<L: Lanes<N>, const N: usize>(dst: &mut [f32], src:
 pub(crate) fn dequantize_q4_1<L: Lanes<N>, const N: usize>(dst: &mut [f32], src: &[BlockQ4_1]) {
     for (dst, block) in dst.as_chunks_mut::<QK>().0.iter_mut().zip(src) {
         let (d, m) = (L::splat(L::widen_f16(block.d)), L::splat(L::widen_f16(block.m)));
-        for (dst, x) in dst.as_chunks_mut::<N>().0.iter_mut().zip(nibbles(&block.qs).as_chunks::<N>().0) {
+        for (dst, x) in dst.as_chunks_mut::<N>().0.iter_mut().zip(L::nibbles(&block.qs).as_chunks::<N>().0) {
             // The product is exact (11 by 4 bits), so one rounding or two are the same.
             L::load_i8(x).mul_add(d, m).store(dst);
         }

@@ -106,7 +106,7 @@ impl Lanes<8> for F32x8 {
     }
     #[inline(always)]
     fn exp(self) -> Self {
-        lanes::exp(self)
+        avx2!(exp(self))
     }
     #[inline(always)]
     fn unzip(self, x: Self) -> (Self, Self) {
@@ -159,6 +159,13 @@ impl Exponent<8> for F32x8 {
             Self(_mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased)))
         })
     }
+}
+
+/// Has its CPU features by itself: in a closure of `lanes` it would be too long to be inlined, and slow.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn exp(x: F32x8) -> F32x8 {
+    lanes::exp(x)
 }
 
 /// Rounds halves away from zero like `quantize::q8_0`: adds the f32 below 1/2 with the value's sign, then truncates.

@@ -1,0 +1,8 @@
+//! aarch64: Advanced SIMD.
+
+mod neon;
+
+use crate::table::OpTable;
+
+/// Everything above scalar, lowest first.
+pub(crate) static TABLES: &[OpTable] = &[neon::TABLE];

@@ -1,0 +1,386 @@
+//! Advanced SIMD as every aarch64 CPU has it: eight f32 lanes in two registers; integer products by SMULL and SADALP.
+
+use core::arch::aarch64::*;
+use core::arch::asm;
+
+use crate::block::{Bf16, Block, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, F32, QK};
+use crate::cpu::Feature;
+use crate::lanes::{self, Exponent, Floats, Lanes, lane_ops};
+use crate::product::{Micro, product};
+use crate::quantize;
+use crate::table::{Backend, OpTable};
+
+pub(crate) const TABLE: OpTable = OpTable {
+    backend: Backend::Neon,
+    needs: Feature::NEON,
+    quantize_q8_0,
+    f32: product!(Floats<F32x8, F32, 8>, 2, 2, 4, target_feature(enable = "neon")),
+    f16: product!(Floats<F32x8, F16, 8>, 2, 2, 4, target_feature(enable = "neon")),
+    bf16: product!(Floats<F32x8, Bf16, 8>, 2, 2, 4, target_feature(enable = "neon")),
+    q8_0: product!(Q8_0, 4, 2, 4, target_feature(enable = "neon")),
+    q4_0: product!(Q4_0, 4, 2, 4, target_feature(enable = "neon")),
+    q4_1: product!(Q4_1, 4, 2, 4, target_feature(enable = "neon")),
+    lanes: LANE_OPS,
+};
+
+lane_ops!(F32x8, 8, target_feature(enable = "neon"));
+
+/// Loads 16 bytes at any address: all vector loads of this crate go through here or [`load8`].
+///
+/// LD1 of bytes never faults on alignment, not even under `SCTLR_EL1.A`. In assembly, because targets with
+/// `+strict-align` (`aarch64-unknown-none`) turn `vld1q_u8` into sixteen byte loads.
+#[inline(always)]
+fn load16(bytes: &[u8; 16]) -> uint8x16_t {
+    let loaded;
+    // SAFETY: reads the 16 bytes of the array, whose address is passed, and touches nothing else.
+    unsafe {
+        asm!("ld1 {{{0:v}.16b}}, [{1}]", out(vreg) loaded, in(reg) bytes.as_ptr(),
+            options(pure, readonly, nostack, preserves_flags));
+    }
+    loaded
+}
+
+/// Loads 8 bytes at any address; see [`load16`].
+#[inline(always)]
+fn load8(bytes: &[u8; 8]) -> uint8x8_t {
+    let loaded;
+    // SAFETY: reads the 8 bytes of the array, whose address is passed, and touches nothing else.
+    unsafe {
+        asm!("ld1 {{{0:v}.8b}}, [{1}]", out(vreg) loaded, in(reg) bytes.as_ptr(),
+            options(pure, readonly, nostack, preserves_flags));
+    }
+    loaded
+}
+
+/// Stores 16 bytes at any address; see [`load16`].
+#[inline(always)]
+fn store16(bytes: &mut [u8; 16], x: uint8x16_t) {
+    // SAFETY: writes the 16 bytes of the array, whose address is passed, and touches nothing else.
+    unsafe {
+        asm!("st1 {{{0:v}.16b}}, [{1}]", in(vreg) x, in(reg) bytes.as_mut_ptr(),
+            options(nostack, preserves_flags));
+    }
+}
+
+/// Runs intrinsics.
+macro_rules! neon {
+    ($body:expr) => {
+        // SAFETY: NEON is enabled in every function that names these types; there is no memory access but through
+        // casts of an array's address to the same number of bytes.
+        unsafe { $body }
+    };
+}
+
+/// Two registers of four f32.
+#[derive(Clone, Copy)]
+struct F32x8(float32x4_t, float32x4_t);
+
+impl F32x8 {
+    #[inline(always)]
+    fn zip_with(self, x: Self, f: impl Fn(float32x4_t, float32x4_t) -> float32x4_t) -> Self {
+        Self(f(self.0, x.0), f(self.1, x.1))
+    }
+
+    /// Loads 32 bytes.
+    #[inline(always)]
+    fn load32(bytes: &[[u8; 16]; 2]) -> Self {
+        let [low, high] = bytes;
+        neon!(Self(vreinterpretq_f32_u8(load16(low)), vreinterpretq_f32_u8(load16(high))))
+    }
+}
+
+impl Lanes<8> for F32x8 {
+    #[inline(always)]
+    fn splat(x: f32) -> Self {
+        neon!(Self(vdupq_n_f32(x), vdupq_n_f32(x)))
+    }
+    #[inline(always)]
+    fn load(x: &[f32; 8]) -> Self {
+        Self::load32(neon!(&*x.as_ptr().cast()))
+    }
+    #[inline(always)]
+    fn load_f32(x: &[F32; 8]) -> Self {
+        Self::load32(neon!(&*x.as_ptr().cast()))
+    }
+    #[inline(always)]
+    fn load_f16(x: &[F16; 8]) -> Self {
+        neon!({
+            let halves = vreinterpretq_f16_u8(load16(&*x.as_ptr().cast()));
+            Self(vcvt_f32_f16(vget_low_f16(halves)), vcvt_high_f32_f16(halves))
+        })
+    }
+    #[inline(always)]
+    fn load_bf16(x: &[Bf16; 8]) -> Self {
+        neon!({
+            let halves = vreinterpretq_u16_u8(load16(&*x.as_ptr().cast()));
+            let low = vshll_n_u16::<16>(vget_low_u16(halves));
+            Self(vreinterpretq_f32_u32(low), vreinterpretq_f32_u32(vshll_high_n_u16::<16>(halves)))
+        })
+    }
+    #[inline(always)]
+    fn load_i8(x: &[i8; 8]) -> Self {
+        neon!({
+            let wide = vmovl_s8(vreinterpret_s8_u8(load8(&*x.as_ptr().cast())));
+            let low = vcvtq_f32_s32(vmovl_s16(vget_low_s16(wide)));
+            Self(low, vcvtq_f32_s32(vmovl_high_s16(wide)))
+        })
+    }
+    #[inline(always)]
+    fn widen_f16(x: F16) -> f32 {
+        neon!(vgetq_lane_f32::<0>(vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(x.to_bits())))))
+    }
+    #[inline(always)]
+    fn nibbles(qs: &[u8; QK / 2]) -> [i8; QK] {
+        let mut all = [0i8; QK];
+        let [low, high] = load_nibbles(qs);
+        neon!({
+            let [to_low, to_high] = &mut *all.as_mut_ptr().cast::<[[u8; 16]; 2]>();
+            store16(to_low, vreinterpretq_u8_s8(low));
+            store16(to_high, vreinterpretq_u8_s8(high));
+        });
+        all
+    }
+    #[inline(always)]
+    fn store(self, to: &mut [f32; 8]) {
+        neon!({
+            let [low, high] = &mut *to.as_mut_ptr().cast::<[[u8; 16]; 2]>();
+            store16(low, vreinterpretq_u8_f32(self.0));
+            store16(high, vreinterpretq_u8_f32(self.1));
+        });
+    }
+    #[inline(always)]
+    fn store_f16(self, to: &mut [F16; 8]) {
+        neon!({
+            let halves = vcvt_high_f16_f32(vcvt_f16_f32(self.0), self.1);
+            store16(&mut *to.as_mut_ptr().cast(), vreinterpretq_u8_f16(halves));
+        });
+    }
+    #[inline(always)]
+    fn add(self, x: Self) -> Self {
+        self.zip_with(x, |a, b| neon!(vaddq_f32(a, b)))
+    }
+    #[inline(always)]
+    fn sub(self, x: Self) -> Self {
+        self.zip_with(x, |a, b| neon!(vsubq_f32(a, b)))
+    }
+    #[inline(always)]
+    fn mul(self, x: Self) -> Self {
+        self.zip_with(x, |a, b| neon!(vmulq_f32(a, b)))
+    }
+    #[inline(always)]
+    fn div(self, x: Self) -> Self {
+        self.zip_with(x, |a, b| neon!(vdivq_f32(a, b)))
+    }
+    #[inline(always)]
+    fn max(self, x: Self) -> Self {
+        self.zip_with(x, |a, b| neon!(vmaxq_f32(a, b)))
+    }
+    #[inline(always)]
+    fn mul_add(self, x: Self, y: Self) -> Self {
+        neon!(Self(vfmaq_f32(y.0, self.0, x.0), vfmaq_f32(y.1, self.1, x.1)))
+    }
+    #[inline(always)]
+    fn exp(self) -> Self {
+        neon!(exp(self))
+    }
+    #[inline(always)]
+    fn unzip(self, x: Self) -> (Self, Self) {
+        neon!((
+            Self(vuzp1q_f32(self.0, self.1), vuzp1q_f32(x.0, x.1)),
+            Self(vuzp2q_f32(self.0, self.1), vuzp2q_f32(x.0, x.1)),
+        ))
+    }
+    #[inline(always)]
+    fn zip(self, x: Self) -> (Self, Self) {
+        neon!((
+            Self(vzip1q_f32(self.0, x.0), vzip2q_f32(self.0, x.0)),
+            Self(vzip1q_f32(self.1, x.1), vzip2q_f32(self.1, x.1)),
+        ))
+    }
+    #[inline(always)]
+    fn sum(self) -> f32 {
+        neon!({
+            let four = vaddq_f32(self.0, self.1);
+            vaddv_f32(vadd_f32(vget_low_f32(four), vget_high_f32(four)))
+        })
+    }
+    #[inline(always)]
+    fn max_across(self) -> f32 {
+        neon!(vmaxvq_f32(vmaxq_f32(self.0, self.1)))
+    }
+}
+
+impl Exponent<8> for F32x8 {
+    #[inline(always)]
+    fn min(self, x: Self) -> Self {
+        self.zip_with(x, |a, b| neon!(vminq_f32(a, b)))
+    }
+    #[inline(always)]
+    fn round(self) -> Self {
+        neon!(Self(vrndnq_f32(self.0), vrndnq_f32(self.1)))
+    }
+    #[inline(always)]
+    fn exp2_integer(self) -> Self {
+        let power = |n| {
+            neon!({
+                let biased = vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127));
+                vreinterpretq_f32_s32(vshlq_n_s32::<23>(biased))
+            })
+        };
+        Self(power(self.0), power(self.1))
+    }
+}
+
+/// One function for all that need it: eight times as long as what else is in their loops.
+#[inline]
+#[target_feature(enable = "neon")]
+fn exp(x: F32x8) -> F32x8 {
+    lanes::exp(x)
+}
+
+/// As `quantize::q8_0`; FCVTAS rounds halves away from zero.
+#[target_feature(enable = "neon")]
+fn quantize_q8_0(dst: &mut [BlockQ8_0], src: &[f32]) {
+    for (block, values) in dst.iter_mut().zip(src.as_chunks::<QK>().0) {
+        let (quarters, _) = values.as_chunks::<8>();
+        let mut x = [F32x8::splat(0.0); 4];
+        x.iter_mut().zip(quarters).for_each(|(x, quarter)| *x = F32x8::load(quarter));
+        // Magnitudes are ordered like their bits.
+        let bits = |x| vreinterpretq_u32_f32(vabsq_f32(x));
+        let max = x.map(|x| vmaxq_u32(bits(x.0), bits(x.1)));
+        let max = vmaxvq_u32(max.into_iter().fold(vdupq_n_u32(0), |a, b| vmaxq_u32(a, b)));
+        if quantize::is_non_finite(max) {
+            *block = BlockQ8_0 { d: quantize::POISON, ..Block::ZERO };
+            continue;
+        }
+        let d = f32::from_bits(max) / 127.0;
+        let id = vdupq_n_f32(quantize::inverse(d));
+        block.d = F16::new(d);
+        let [a, b, c, e] = x.map(|x| {
+            let quants = |x| vmovn_s32(vcvtaq_s32_f32(vmulq_f32(x, id)));
+            vmovn_s16(vcombine_s16(quants(x.0), quants(x.1)))
+        });
+        // SAFETY: 32 bytes, seen as two times 16.
+        let [low, high] = unsafe { &mut *block.qs.as_mut_ptr().cast::<[[u8; 16]; 2]>() };
+        store16(low, vreinterpretq_u8_s8(vcombine_s8(a, b)));
+        store16(high, vreinterpretq_u8_s8(vcombine_s8(c, e)));
+    }
+}
+
+/// The quants of a block in their order.
+#[inline]
+#[target_feature(enable = "neon")]
+fn load_quants(qs: &[i8; QK]) -> [int8x16_t; 2] {
+    // SAFETY: 32 bytes, seen as two times 16.
+    let [low, high] = unsafe { &*qs.as_ptr().cast::<[[u8; 16]; 2]>() };
+    [vreinterpretq_s8_u8(load16(low)), vreinterpretq_s8_u8(load16(high))]
+}
+
+/// The nibbles of a block, 0–15, in the order of its values.
+#[inline(always)]
+fn load_nibbles(qs: &[u8; QK / 2]) -> [int8x16_t; 2] {
+    let packed = load16(qs);
+    neon!([
+        vreinterpretq_s8_u8(vandq_u8(packed, vdupq_n_u8(15))),
+        vreinterpretq_s8_u8(vshrq_n_u8::<4>(packed)),
+    ])
+}
+
+/// `x . w` in four partial sums, where no four products exceed 16 bits together: `w` in -8..=15.
+#[inline]
+#[target_feature(enable = "neon")]
+fn dot_small(x: [int8x16_t; 2], w: [int8x16_t; 2]) -> float32x4_t {
+    let pairs = vmull_s8(vget_low_s8(x[0]), vget_low_s8(w[0]));
+    let pairs = vmlal_high_s8(pairs, x[0], w[0]);
+    let pairs = vmlal_s8(pairs, vget_low_s8(x[1]), vget_low_s8(w[1]));
+    vcvtq_f32_s32(vpaddlq_s16(vmlal_high_s8(pairs, x[1], w[1])))
+}
+
+/// `x . w` in four partial sums, for all quants: two products of -128 by -128 do not fit 16 bits.
+#[inline]
+#[target_feature(enable = "neon")]
+fn dot_any(x: [int8x16_t; 2], w: [int8x16_t; 2]) -> float32x4_t {
+    let sums = vpaddlq_s16(vmull_s8(vget_low_s8(x[0]), vget_low_s8(w[0])));
+    let sums = vpadalq_s16(sums, vmull_high_s8(x[0], w[0]));
+    let sums = vpadalq_s16(sums, vmull_s8(vget_low_s8(x[1]), vget_low_s8(w[1])));
+    vcvtq_f32_s32(vpadalq_s16(sums, vmull_high_s8(x[1], w[1])))
+}
+
+/// The smallest length of the rows of a tile: what indexes below stay under.
+#[inline(always)]
+fn n_blocks<L, R, const M: usize, const N: usize>(lhs: &[&[L]; M], rhs: &[&[R]; N]) -> usize {
+    lhs.iter().map(|x| x.len()).chain(rhs.iter().map(|w| w.len())).min().unwrap_or(0)
+}
+
+/// Defines a tile of Q8_0 activations with weights of one type: `unpack` runs once for each block of either side,
+/// `step` for each pair.
+macro_rules! integer_tile {
+    ($name:ident, $rhs:ty, |$x:ident| $unpack_x:expr, |$w:ident| $unpack_w:expr, |$acc:ident, $px:ident, $pw:ident| $step:expr) => {
+        struct $name;
+
+        impl Micro for $name {
+            type Lhs = BlockQ8_0;
+            type Rhs = $rhs;
+
+            #[inline(always)]
+            fn tile<const M: usize, const N: usize>(
+                lhs: [&[BlockQ8_0]; M],
+                rhs: [&[$rhs]; N],
+            ) -> [[f32; N]; M] {
+                #[inline]
+                #[target_feature(enable = "neon")]
+                fn tile<const M: usize, const N: usize>(
+                    lhs: [&[BlockQ8_0]; M],
+                    rhs: [&[$rhs]; N],
+                ) -> [[f32; N]; M] {
+                    let mut acc = [[vdupq_n_f32(0.0); N]; M];
+                    for b in 0..n_blocks(&lhs, &rhs) {
+                        // SAFETY: `b` is less than the length of every row.
+                        let lhs = lhs.map(|x| unsafe { x.get_unchecked(b) });
+                        // SAFETY: as above.
+                        let rhs = rhs.map(|w| unsafe { w.get_unchecked(b) });
+                        let weights = rhs.map(|$w| $unpack_w);
+                        for (acc, $x) in acc.iter_mut().zip(lhs) {
+                            let $px = $unpack_x;
+                            for ($acc, $pw) in acc.iter_mut().zip(weights) {
+                                *$acc = $step;
+                            }
+                        }
+                    }
+                    acc.map(|row| row.map(|acc| vaddvq_f32(acc)))
+                }
+                neon!(tile(lhs, rhs))
+            }
+        }
+    };
+}
+
+integer_tile!(
+    Q8_0,
+    BlockQ8_0,
+    |x| (F32x8::widen_f16(x.d), load_quants(&x.qs)),
+    |w| (F32x8::widen_f16(w.d), load_quants(&w.qs)),
+    |acc, x, w| vfmaq_n_f32(*acc, dot_any(x.1, w.1), x.0 * w.0)
+);
+
+integer_tile!(
+    Q4_0,
+    BlockQ4_0,
+    |x| (F32x8::widen_f16(x.d), load_quants(&x.qs)),
+    |w| (F32x8::widen_f16(w.d), load_nibbles(&w.qs).map(|q| vsubq_s8(q, vdupq_n_s8(8)))),
+    |acc, x, w| vfmaq_n_f32(*acc, dot_small(x.1, w.1), x.0 * w.0)
+);
+
+integer_tile!(
+    Q4_1,
+    BlockQ4_1,
+    |x| {
+        let quants = load_quants(&x.qs);
+        (F32x8::widen_f16(x.d), quants, dot_small(quants, [vdupq_n_s8(1); 2]))
+    },
+    |w| (F32x8::widen_f16(w.d), F32x8::widen_f16(w.m), load_nibbles(&w.qs)),
+    |acc, x, w| {
+        let acc = vfmaq_n_f32(*acc, dot_small(x.1, w.2), x.0 * w.0);
+        vfmaq_n_f32(acc, x.2, x.0 * w.1)
+    }
+);
