@@ -3,11 +3,15 @@
 use anyhow::{Result, bail};
 use std::env;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
-/// The repository's root.
+/// The repository's root: cargo says where this crate is, at run time too, so that a moved repository is not mistaken.
 pub fn root() -> &'static Path {
-    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
-    crates.and_then(Path::parent).expect("xtask lives in <root>/crates/xtask")
+    static ROOT: OnceLock<PathBuf> = OnceLock::new();
+    ROOT.get_or_init(|| {
+        let own = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+        Path::new(&own).join("../..").canonicalize().expect("this crate lies in <root>/crates/xtask")
+    })
 }
 
 /// The folder cargo builds into.
