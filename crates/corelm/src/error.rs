@@ -2,6 +2,10 @@
 
 use core::fmt;
 
+mod any;
+
+pub use any::Error;
+
 /// Why a model was refused. Equal bytes give equal errors.
 ///
 /// Tensors are named by their index in the file, metadata by its key (`{arch}.` left out) or by the offset in bytes

@@ -26,13 +26,12 @@
 //! use core::mem::MaybeUninit;
 //! use core::ops::ControlFlow;
 //! use corelm::ops::{Ops, Single};
-//! use corelm::{arena::*, config::*, generate::*, gguf::*, plan::*};
-//! use corelm::{sampler::*, session::*, tokenizer::*, weights::*};
+//! use corelm::*;
 //!
-//! fn tell(model: &[u8], prompt: &str, print: &mut dyn FnMut(&str)) -> Result<(), Box<dyn std::error::Error>> {
+//! fn tell(model: &[u8], prompt: &str, print: &mut dyn FnMut(&str)) -> Result<(), Error> {
 //!     let image = Image::parse(model)?;
 //!     let config = Config::from_image(&image)?;
-//!     let wanted = SessionConfig { n_ctx: 256, n_batch: 32, kv_type: Default::default() };
+//!     let wanted = SessionConfig { n_ctx: 256, n_batch: 32, kv_type: KvType::F16 };
 //!     let plan = MemoryPlan::new(&image, &config, &wanted)?;
 //!     let mut region = vec![MaybeUninit::uninit(); plan.bytes()]; // or a static, or pages of yours
 //!     let mut arena = Arena::new(&mut region);
@@ -85,6 +84,21 @@ pub mod weights;
 
 #[doc(inline)]
 pub use corelm_ops as ops;
+
+#[doc(no_inline)]
+pub use {
+    arena::{Arena, Layout},
+    config::{Architecture, Config},
+    error::{ArenaError, Error, ModelError, TokenizeError},
+    generate::{Event, GenerateError, Generation, GenerationConfig, Generator, StopReason},
+    gguf::Image,
+    kv_cache::KvType,
+    plan::{MemoryPlan, PlanError, SessionConfig},
+    sampler::{Sampler, SamplerError, SamplingConfig},
+    session::{Progress, Session, SessionError},
+    tokenizer::{Specials, Tokenizer},
+    weights::Weights,
+};
 
 /// The id of a token: an index into the vocabulary.
 pub type Token = u32;
