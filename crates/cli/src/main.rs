@@ -1,2 +1,41 @@
-//! A command.
-fn main() {}
+//! The host command `corelm`: generate, look inside, measure and convert, on the engine that kernels embed.
+
+mod args;
+mod bench;
+mod detokenize;
+mod failure;
+mod file_sink;
+mod generate;
+mod info;
+mod logits;
+mod model;
+mod output;
+mod pool;
+mod progress;
+mod quantize;
+mod summary;
+mod tokenize;
+
+use std::process::ExitCode;
+
+use args::{Command, parse};
+
+fn main() -> ExitCode {
+    let command = match parse(std::env::args_os()) {
+        Ok(command) => command,
+        Err(status) => return status,
+    };
+    let result = match command {
+        Command::Generate(args) => generate::run(&args),
+        Command::Logits(args) => logits::run(&args),
+        Command::Tokenize(args) => tokenize::run(&args),
+        Command::Detokenize(args) => detokenize::run(&args),
+        Command::Info(args) => info::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Quantize(args) => quantize::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

@@ -29,8 +29,7 @@ impl TextHash {
     /// Mixed, so that every bit depends on the whole text.
     #[inline]
     pub fn mixed(self) -> u64 {
-        let mixed = mix(self.0 ^ self.0 >> 32);
-        mixed ^ mixed >> 29
+        mix(self.0)
     }
 }
 
@@ -66,10 +65,11 @@ impl Split {
     }
 }
 
-/// A number whose high half depends on all of `x`.
+/// A number with every bit depending on every bit of `x`.
 #[inline]
 pub fn mix(x: u64) -> u64 {
-    x.wrapping_mul(ODD)
+    let x = (x ^ x >> 32).wrapping_mul(ODD);
+    (x ^ x >> 29).wrapping_mul(FACTOR)
 }
 
 /// The slots to look at for a mixed hash, in order: linear probing over `n_slots`, at most [`MAX_PROBES`].
@@ -77,15 +77,9 @@ pub fn mix(x: u64) -> u64 {
 /// The first is the high half of the hash scaled to the size of the table, which may be any.
 #[inline]
 pub fn probes(mixed: u64, n_slots: usize) -> impl Iterator<Item = usize> {
-    let mut next = ((mixed >> 32).wrapping_mul(n_slots as u64) >> 32) as usize; // below n_slots, which is below 2^32
-    (0..n_slots.min(MAX_PROBES)).map(move |_| {
-        let slot = next;
-        next = slot.wrapping_add(1);
-        if next == n_slots {
-            next = 0;
-        }
-        slot
-    })
+    let first = (mixed >> 32).wrapping_mul(n_slots as u64) >> 32;
+    let first = first as usize; // below n_slots, which is below 2^32
+    (first..n_slots).chain(0..first).take(MAX_PROBES)
 }
 
 /// A lookup looks at no more slots. By chance, at the loads used here, a run this long does not come up.

@@ -1,0 +1,253 @@
+//! The command line: flags follow llama.cpp's names where it has them.
+
+use std::ffi::OsString;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Language models on nothing but core: the engine on this machine.
+#[derive(Parser)]
+#[command(name = "corelm", version)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What there is to do.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Continue a prompt.
+    Generate(GenerateArgs),
+    /// Feed exactly these ids and print the logits after each.
+    Logits(LogitsArgs),
+    /// Turn text into ids.
+    Tokenize(TokenizeArgs),
+    /// Turn ids into text.
+    Detokenize(DetokenizeArgs),
+    /// Describe a model: architecture, tensors, memory.
+    Info(InfoArgs),
+    /// Measure prompt processing and generation.
+    Bench(BenchArgs),
+    /// Convert an F32 or F16 model to Q4_0, Q8_0 or F16.
+    Quantize(QuantizeArgs),
+}
+
+/// Which model, and how it runs.
+#[derive(Args)]
+pub struct ModelArgs {
+    /// The model, a GGUF file.
+    #[arg(short, long)]
+    pub model: PathBuf,
+    /// Context length in tokens; 0 takes the model's own. By default that, but at most 4096.
+    #[arg(short, long)]
+    pub ctx_size: Option<usize>,
+    /// Prompt tokens that are processed together.
+    #[arg(short, long, default_value = "128")]
+    pub batch_size: NonZeroUsize,
+    /// Threads.
+    #[arg(short, long, default_value = "1")]
+    pub threads: NonZeroUsize,
+    /// Back-end by name (`scalar`, `avx2`, …); the best this CPU has by default.
+    #[arg(long)]
+    pub backend: Option<String>,
+    /// Type of the KV cache.
+    #[arg(long, value_enum, default_value_t = Kv::F16)]
+    pub kv: Kv,
+}
+
+/// Type of the KV cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Kv {
+    /// 32-bit floats.
+    F32,
+    /// 16-bit floats.
+    F16,
+    /// Blocks of 32 bytes and a scale.
+    #[value(name = "q8_0")]
+    Q8_0,
+}
+
+/// `corelm generate`.
+#[derive(Args)]
+pub struct GenerateArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// The prompt; standard input when absent.
+    #[arg(short, long)]
+    pub prompt: Option<String>,
+    /// Tokens to generate at most.
+    #[arg(short, long, default_value_t = 64)]
+    pub n_predict: usize,
+    /// Temperature; 0 always takes the likeliest token.
+    #[arg(long, default_value_t = 0.8)]
+    pub temp: f32,
+    /// Keep the k likeliest tokens; 0 keeps all.
+    #[arg(long, default_value_t = 40)]
+    pub top_k: usize,
+    /// Keep the likeliest tokens that together reach this probability.
+    #[arg(long, default_value_t = 0.95)]
+    pub top_p: f32,
+    /// Drop tokens less likely than this share of the likeliest.
+    #[arg(long, default_value_t = 0.05)]
+    pub min_p: f32,
+    /// Penalty for tokens seen lately; 1 is none.
+    #[arg(long, default_value_t = 1.0)]
+    pub repeat_penalty: f32,
+    /// How many of the last tokens the penalty looks at.
+    #[arg(long, default_value_t = 64)]
+    pub repeat_last_n: usize,
+    /// Seed of the random choice.
+    #[arg(short, long, default_value_t = 0)]
+    pub seed: u64,
+    /// Stop when this text appears; may be given several times.
+    #[arg(long)]
+    pub stop: Vec<String>,
+    /// Go on after an end-of-text token.
+    #[arg(long)]
+    pub ignore_eos: bool,
+    /// Do not read the texts of control tokens in the prompt as those tokens.
+    #[arg(long)]
+    pub no_special: bool,
+    /// One JSON object for each step instead of text.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `corelm logits`.
+#[derive(Args)]
+pub struct LogitsArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// The ids to feed, one after the other.
+    #[arg(long, value_delimiter = ',', required = true)]
+    pub ids: Vec<u32>,
+    /// One JSON object for each position.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `corelm tokenize`.
+#[derive(Args)]
+pub struct TokenizeArgs {
+    /// The model or vocabulary, a GGUF file.
+    #[arg(short, long)]
+    pub model: PathBuf,
+    /// The text; standard input, byte for byte, when absent.
+    pub text: Option<String>,
+    /// Print the ids alone, separated by spaces.
+    #[arg(long, conflicts_with = "json")]
+    pub ids: bool,
+    /// Print the ids as one JSON array.
+    #[arg(long)]
+    pub json: bool,
+    /// Read the texts of control tokens as those tokens.
+    #[arg(long)]
+    pub special: bool,
+    /// Put the model's beginning-of-text token first.
+    #[arg(long)]
+    pub bos: bool,
+    /// Put the model's end-of-text token last.
+    #[arg(long)]
+    pub eos: bool,
+    /// Standard input holds one text a line in hexadecimal; print one JSON array a line.
+    #[arg(long, conflicts_with_all = ["ids", "text"])]
+    pub hex_lines: bool,
+}
+
+/// `corelm detokenize`.
+#[derive(Args)]
+pub struct DetokenizeArgs {
+    /// The model or vocabulary, a GGUF file.
+    #[arg(short, long)]
+    pub model: PathBuf,
+    /// The ids; standard input, separated by commas or white space, when absent.
+    #[arg(value_delimiter = ',')]
+    pub ids: Vec<u32>,
+}
+
+/// `corelm info`.
+#[derive(Args)]
+pub struct InfoArgs {
+    /// The model, a GGUF file.
+    #[arg(short, long)]
+    pub model: PathBuf,
+    /// Type of the KV cache the memory plan is for.
+    #[arg(long, value_enum, default_value_t = Kv::F16)]
+    pub kv: Kv,
+    /// Prompt tokens that are processed together.
+    #[arg(short, long, default_value = "128")]
+    pub batch_size: NonZeroUsize,
+    /// Also list every tensor.
+    #[arg(long)]
+    pub tensors: bool,
+}
+
+/// `corelm bench`.
+#[derive(Args)]
+pub struct BenchArgs {
+    /// The model, a GGUF file.
+    #[arg(short, long)]
+    pub model: PathBuf,
+    /// Prompt lengths.
+    #[arg(short = 'p', long, value_delimiter = ',', default_value = "128")]
+    pub n_prompt: Vec<usize>,
+    /// Numbers of tokens generated.
+    #[arg(short, long, value_delimiter = ',', default_value = "32")]
+    pub n_gen: Vec<usize>,
+    /// Thread counts.
+    #[arg(short, long, value_delimiter = ',', default_value = "1")]
+    pub threads: Vec<NonZeroUsize>,
+    /// Back-ends by name; the best this CPU has by default.
+    #[arg(long, value_delimiter = ',')]
+    pub backend: Vec<String>,
+    /// Type of the KV cache.
+    #[arg(long, value_enum, default_value_t = Kv::F16)]
+    pub kv: Kv,
+    /// Prompt tokens that are processed together.
+    #[arg(short, long, default_value = "128")]
+    pub batch_size: NonZeroUsize,
+    /// How often each measurement is taken.
+    #[arg(short, long, default_value = "3")]
+    pub repetitions: NonZeroUsize,
+    /// Form of the table.
+    #[arg(short, long, value_enum, default_value_t = Form::Md)]
+    pub output: Form,
+}
+
+/// Form of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Form {
+    /// A JSON array.
+    Json,
+    /// Comma-separated values with a heading.
+    Csv,
+    /// A Markdown table.
+    Md,
+}
+
+/// `corelm quantize`.
+#[derive(Args)]
+pub struct QuantizeArgs {
+    /// The model to read: F32, F16 or BF16 matrices.
+    pub input: PathBuf,
+    /// The file to write.
+    pub output: PathBuf,
+    /// `q4_0`, `q8_0` or `f16`.
+    pub quant: String,
+}
+
+/// Reads the command line. What it refuses is printed in one line; help and version are printed in full.
+pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, ExitCode> {
+    CommandLine::try_parse_from(words).map(|line| line.command).map_err(|error| {
+        if !error.use_stderr() {
+            let _ = error.print();
+            return ExitCode::SUCCESS;
+        }
+        let text = error.to_string();
+        let problem: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
+        eprintln!("corelm: {}; try 'corelm --help'", problem.join(" "));
+        ExitCode::from(2)
+    })
+}

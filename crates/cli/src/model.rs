@@ -1,0 +1,136 @@
+//! A model on this machine: the file mapped, memory found, the back-end chosen.
+
+use std::fs::File;
+use std::mem::MaybeUninit;
+use std::path::{Path, PathBuf};
+
+use corelm::gguf::TensorInfo;
+use corelm::ops::{Features, Ops};
+use corelm::{
+    Arena, Config, Image, KvType, MemoryPlan, Sampler, SamplingConfig, Session, SessionConfig, Tokenizer,
+    Weights,
+};
+use memmap2::Mmap;
+
+use crate::args::{Kv, ModelArgs};
+use crate::failure::{Failure, Outcome};
+use crate::pool::Pool;
+
+/// Most positions that nobody asked for: the memory of a cache grows with them.
+const DEFAULT_CTX_SIZE: usize = 4096;
+
+/// A model file, mapped into memory.
+pub struct ModelFile {
+    path: PathBuf,
+    /// `None` for an empty file, which cannot be mapped.
+    map: Option<Mmap>,
+}
+
+impl ModelFile {
+    /// Maps the file at `path`.
+    pub fn open(path: &Path) -> Outcome<ModelFile> {
+        let cannot = |error| Failure::because(format_args!("cannot open model '{}'", path.display()), error);
+        let file = File::open(path).map_err(cannot)?;
+        let metadata = file.metadata().map_err(cannot)?;
+        if !metadata.is_file() {
+            return Err(Failure::because(path.display(), "not a file"));
+        }
+        let map = match metadata.len() {
+            0 => None,
+            // SAFETY: the map is read-only and private. As with every mapped file, nobody may shorten or rewrite it
+            // while the command runs; what the engine reads from it is checked before it is used as an index.
+            _ => Some(unsafe { Mmap::map(&file) }.map_err(cannot)?),
+        };
+        Ok(ModelFile { path: path.to_owned(), map })
+    }
+
+    /// The file's bytes.
+    pub fn bytes(&self) -> &[u8] {
+        self.map.as_deref().unwrap_or(&[])
+    }
+
+    /// The parsed container.
+    pub fn image(&self) -> Outcome<Image<'_>> {
+        Image::parse(self.bytes()).map_err(|error| self.because(error))
+    }
+
+    /// A failure that names this file.
+    pub fn because(&self, why: impl std::fmt::Display) -> Failure {
+        Failure::because(format_args!("model '{}'", self.path.display()), why)
+    }
+}
+
+/// Values in a tensor.
+pub fn n_values(tensor: &TensorInfo<'_>) -> u64 {
+    tensor.dims.iter().product()
+}
+
+/// The back-end of that name, or the best one.
+pub fn ops(name: Option<&str>) -> Outcome<Ops> {
+    let features = Features::detect_host();
+    let Some(name) = name else { return Ok(Ops::best(features)) };
+    Ops::available(features).find(|ops| ops.backend().name() == name).ok_or_else(|| {
+        let known: Vec<&str> = Ops::available(features).map(|ops| ops.backend().name()).collect();
+        Failure::Usage(format!("no back-end '{name}' on this CPU; there are {}", known.join(", ")))
+    })
+}
+
+/// A setting that the engine refuses.
+fn usage(error: impl std::fmt::Display) -> Failure {
+    Failure::Usage(error.to_string())
+}
+
+/// `bytes` bytes for an arena.
+pub fn region(bytes: usize) -> Outcome<Vec<MaybeUninit<u8>>> {
+    let mut region: Vec<MaybeUninit<u8>> = Vec::new();
+    region.try_reserve_exact(bytes).map_err(|_| {
+        Failure::Failed(format!("the plan needs {bytes} bytes of memory, more than there is"))
+    })?;
+    region.resize(bytes, MaybeUninit::uninit());
+    Ok(region)
+}
+
+impl From<Kv> for KvType {
+    fn from(kv: Kv) -> KvType {
+        match kv {
+            Kv::F32 => KvType::F32,
+            Kv::F16 => KvType::F16,
+            Kv::Q8_0 => KvType::Q8_0,
+        }
+    }
+}
+
+/// What a command works with once everything is loaded.
+pub struct Loaded<'s, 'a, 'm> {
+    pub session: &'s mut Session<'a, 'm>,
+    pub tokenizer: &'s Tokenizer<'a, 'm>,
+    pub sampler: &'s mut Sampler<'a>,
+}
+
+/// Loads the model, makes a session and a sampler, and hands them to `body`.
+pub fn with_session(
+    args: &ModelArgs,
+    sampling: SamplingConfig,
+    body: impl FnOnce(Loaded<'_, '_, '_>) -> Outcome,
+) -> Outcome {
+    let ops = ops(args.backend.as_deref())?;
+    let file = ModelFile::open(&args.model)?;
+    let image = file.image()?;
+    let config = Config::from_image(&image).map_err(|error| file.because(error))?;
+    let n_ctx = match args.ctx_size {
+        None => config.n_ctx_train.min(DEFAULT_CTX_SIZE),
+        Some(0) => config.n_ctx_train,
+        Some(n_ctx) => n_ctx,
+    };
+    let wanted = SessionConfig { n_ctx, n_batch: args.batch_size.get().min(n_ctx), kv_type: args.kv.into() };
+    let plan = MemoryPlan::new(&image, &config, &wanted).map_err(|error| file.because(error))?;
+    let mut region = region(plan.bytes())?;
+    let mut arena = Arena::new(&mut region);
+    let weights = Weights::resolve(&image, &config, &mut arena).map_err(|error| file.because(error))?;
+    let tokenizer = Tokenizer::new(&image, &mut arena).map_err(|error| file.because(error))?;
+    let pool = Pool::new(args.threads);
+    let mut session =
+        Session::new(ops, &pool, &config, weights, &plan, &mut arena).map_err(|error| file.because(error))?;
+    let mut sampler = Sampler::new(sampling, config.vocab_size, &mut arena).map_err(usage)?;
+    body(Loaded { session: &mut session, tokenizer: &tokenizer, sampler: &mut sampler })
+}

@@ -1,0 +1,196 @@
+//! The command as its users meet it: exit status, output, errors.
+
+#[path = "command/common.rs"]
+mod common;
+
+use common::{corelm, golden, shared, status_and_output};
+use serde_json::Value;
+
+/// One line on standard error that begins as promised, nothing on standard output, the status asked for.
+fn assert_refused(words: &[&str], status: i32, part: &str) {
+    let output = corelm(words);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(status), "{words:?}: {stderr}");
+    assert!(output.stdout.is_empty(), "{words:?}");
+    assert!(stderr.starts_with("corelm: error: ") && stderr.lines().count() == 1, "{words:?}: {stderr}");
+    assert!(stderr.contains(part), "{words:?}: {stderr}");
+}
+
+#[test]
+fn usage_errors_have_status_2() {
+    assert_refused(&["generate", "--frobnicate"], 2, "--frobnicate");
+    assert_refused(&["frobnicate"], 2, "frobnicate");
+    assert_refused(&["generate", "-p", "x"], 2, "--model");
+    assert_refused(&["generate", "-m", "x", "-t", "0"], 2, "0");
+    assert_refused(&["generate", "-m", "x", "--kv", "q9"], 2, "q9");
+    assert_refused(&["logits", "-m", "x", "--ids", "1,x"], 2, "x");
+    assert_refused(&["generate", "-m", "x", "--backend", "abacus"], 2, "abacus");
+}
+
+#[test]
+fn help_and_version_succeed() {
+    for words in [&["--help"][..], &["generate", "--help"], &["--version"]] {
+        let (status, stdout) = status_and_output(words);
+        assert_eq!(status, Some(0), "{words:?}");
+        assert!(stdout.contains("corelm"), "{words:?}");
+    }
+}
+
+#[test]
+fn missing_and_empty_files_are_named() {
+    let folder = common::folder("missing");
+    let empty = folder.join("empty.gguf");
+    std::fs::write(&empty, b"").unwrap();
+    for command in ["generate", "info", "tokenize", "detokenize", "bench"] {
+        let file = folder.join("nothing.gguf");
+        assert_refused(&[command, "-m", file.to_str().unwrap()], 1, "nothing.gguf");
+        assert_refused(&[command, "-m", empty.to_str().unwrap()], 1, "empty.gguf");
+        assert_refused(&[command, "-m", folder.to_str().unwrap()], 1, "not a file");
+    }
+}
+
+#[test]
+fn hostile_files_are_refused_in_one_line() {
+    let Some(shared) = shared("bad-gguf") else { return };
+    let manifest: Value =
+        serde_json::from_str(&std::fs::read_to_string(shared.join("manifest.json")).unwrap()).unwrap();
+    let cases = manifest.as_array().expect("a list of cases");
+    let mut n_rejected = 0;
+    for case in cases {
+        let name = case["id"].as_str().expect("a name");
+        let file = shared.join("cases").join(name).with_extension("gguf");
+        let path = file.to_str().unwrap();
+        let words = ["logits", "-m", path, "--ids", "1,2,3", "-c", "16"];
+        let output = corelm(&words);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let status = output.status.code();
+        match case["expect"].as_str().expect("what is expected") {
+            "reject" => {
+                n_rejected += 1;
+                assert_eq!(status, Some(1), "{name}: {stderr}");
+            }
+            "accept" => assert_eq!(status, Some(0), "{name}: {stderr}"),
+            _ => assert!(matches!(status, Some(0 | 1)), "{name}: {status:?} {stderr}"),
+        }
+        assert!(status == Some(0) || stderr.lines().count() == 1, "{name}: {stderr}");
+    }
+    assert!(n_rejected > 50, "only {n_rejected} files to reject");
+}
+
+#[test]
+fn prompts_beyond_the_context_are_refused() {
+    let Some(model) = shared("models/stories260K-q8_0.gguf") else { return };
+    let model = model.to_str().unwrap();
+    assert_refused(&["generate", "-m", model, "-p", "once upon a time there was", "-c", "4"], 1, "4");
+    assert_refused(&["logits", "-m", model, "--ids", "1,99999"], 1, "99999");
+    assert_refused(&["logits", "-m", model, "--ids", "1,2,3,4,5", "-c", "4"], 1, "4");
+    assert_refused(&["generate", "-m", model, "-p", "a", "-c", "100000000000000"], 1, "");
+    assert_refused(&["detokenize", "-m", model, "99999"], 1, "99999");
+}
+
+#[test]
+fn greedy_ids_equal_the_reference() {
+    for (model, threads) in
+        [("stories260K-f32", "1"), ("gpt2-tiny-random-f32", "2"), ("qwen2-tiny-random-f32", "2")]
+    {
+        let Some((file, cases)) = golden(model) else { return };
+        for case in cases.iter().filter(|case| case["kv"] == "f32") {
+            let n = case["ids"].as_array().unwrap().len().to_string();
+            let words = [
+                "generate",
+                "-m",
+                &file,
+                "-p",
+                case["prompt"].as_str().unwrap(),
+                "-n",
+                &n,
+                "--temp",
+                "0",
+                "-t",
+                threads,
+                "--ignore-eos",
+                "--kv",
+                case["kv"].as_str().unwrap(),
+                "--json",
+            ];
+            let (status, stdout) = status_and_output(&words);
+            assert_eq!(status, Some(0), "{words:?}");
+            let steps: Vec<Value> = stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            let ids: Vec<&Value> = steps.iter().map(|step| &step["id"]).collect();
+            assert_eq!(ids, case["ids"].as_array().unwrap().iter().collect::<Vec<_>>(), "{words:?}");
+            for (step, want) in steps.iter().zip(case["steps"].as_array().unwrap()) {
+                common::assert_close(step, want, 2e-3);
+            }
+        }
+    }
+}
+
+#[test]
+fn fed_ids_give_the_reference_logits() {
+    for model in ["stories260K-q4_0", "stories260K-q8_0", "llama-tiny-random-q4_0"] {
+        let Some((file, cases)) = golden(model) else { return };
+        for case in cases.iter().filter(|case| case["kv"] == "f32") {
+            let prompt = case["prompt_ids"].as_array().unwrap();
+            let ids: Vec<String> =
+                prompt.iter().chain(case["ids"].as_array().unwrap()).map(Value::to_string).collect();
+            let (status, stdout) = status_and_output(&[
+                "logits",
+                "-m",
+                &file,
+                "--ids",
+                &ids.join(","),
+                "--kv",
+                case["kv"].as_str().unwrap(),
+                "--json",
+            ]);
+            assert_eq!(status, Some(0), "{model}");
+            let positions: Vec<Value> =
+                stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            assert_eq!(positions.len(), ids.len());
+            let steps = case["steps"].as_array().unwrap();
+            for (position, want) in positions[prompt.len() - 1..].iter().zip(steps) {
+                common::assert_close(position, want, 0.03 * want["rms"].as_f64().unwrap());
+            }
+        }
+    }
+}
+
+#[test]
+fn text_survives_the_way_through_ids() {
+    let Some(model) = shared("models/stories260K-q8_0.gguf") else { return };
+    let model = model.to_str().unwrap();
+    let text = "Once upon a time, é 漢字 \u{1f600}!";
+    let (status, ids) = status_and_output(&["tokenize", "-m", model, "--json", text]);
+    assert_eq!(status, Some(0));
+    let output = common::corelm_with_input(&["detokenize", "-m", model], ids.as_bytes());
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), text);
+    let hex: String = text.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let output =
+        common::corelm_with_input(&["tokenize", "-m", model, "--hex-lines"], format!("{hex}\n\n").as_bytes());
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{ids}[]\n"));
+}
+
+#[test]
+fn info_describes_the_model() {
+    let Some(model) = shared("models/stories260K-q4_0.gguf") else { return };
+    let (status, stdout) = status_and_output(&["info", "-m", model.to_str().unwrap(), "--tensors"]);
+    assert_eq!(status, Some(0));
+    for part in
+        ["layers             5", "width              64", "vocabulary         512", "blk.4.ffn_up.weight"]
+    {
+        assert!(stdout.contains(part), "{part}: {stdout}");
+    }
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_error() {
+    let Some(model) = shared("models/stories260K-q8_0.gguf") else { return };
+    let script = "\"$0\" info -m \"$1\" --tensors | true";
+    let output = std::process::Command::new("sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_corelm")])
+        .arg(model)
+        .output()
+        .unwrap();
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+}
