@@ -228,21 +228,27 @@ impl Bf16 {
 impl F16 {
     /// Rounds `x` to the nearest half, ties to even; what is too large becomes infinity, a NaN stays one (and quiet).
     ///
-    /// Adding a magic number aligns the mantissa to the half's last place, so the FPU does the rounding.
+    /// All cases are computed and one is chosen, so that a loop over halves can be vectorised; so too in [`to_f32`].
+    ///
+    /// [`to_f32`]: Self::to_f32
     pub const fn new(x: f32) -> Self {
         let bits = x.to_bits();
         let sign = (bits >> 16) & 0x8000;
         let magnitude = bits & 0x7fff_ffff;
+        // Round to even at bit 13 and move the exponent's bias from 127 to 15.
+        let normal =
+            magnitude.wrapping_add(0xfff + ((magnitude >> 13) & 1)).wrapping_sub((127 - 15) << 23) >> 13;
+        // Below 2^-14 the last place is 2^-24, as it is for an f32 in 0.5..1: the addition rounds.
+        let subnormal = (f32::from_bits(magnitude) + 0.5).to_bits().wrapping_sub(0x3f00_0000);
+        let nan = 0x7e00 | ((magnitude >> 13) & 0x3ff);
         let half = if magnitude > 0x7f80_0000 {
-            0x7e00 | ((magnitude >> 13) & 0x3ff)
+            nan
         } else if magnitude >= 0x4780_0000 {
             0x7c00 // 65536 and up
         } else if magnitude < 0x3880_0000 {
-            // Subnormal: one half-ulp is 2^-24, which is the last place of an f32 in 0.5..1.
-            (f32::from_bits(magnitude) + 0.5).to_bits() - 0x3f00_0000
+            subnormal
         } else {
-            // Round to even at bit 13, then move the exponent's bias from 127 to 15.
-            (magnitude + 0xfff + ((magnitude >> 13) & 1) - ((127 - 15) << 23)) >> 13
+            normal
         };
         Self(((sign | half) as u16).to_le_bytes())
     }
@@ -259,20 +265,21 @@ impl F16 {
 
     /// The value (exact, subnormals included; a signalling NaN becomes quiet).
     pub const fn to_f32(self) -> f32 {
+        const MIN_NORMAL: u32 = (127 - 14) << 23;
         let bits = self.to_bits() as u32;
-        let sign = (bits & 0x8000) << 16;
         let magnitude = bits & 0x7fff;
-        let value = if magnitude > 0x7c00 {
-            0x7fc0_0000 | (magnitude << 13)
-        } else if magnitude == 0x7c00 {
-            0x7f80_0000
+        let normal = (magnitude << 13) + ((127 - 15) << 23);
+        // 2^-14 (1 + m / 1024) - 2^-14: no subnormal f32 on the way, so flush-to-zero modes do not matter.
+        let subnormal = f32::from_bits((magnitude << 13) + MIN_NORMAL) - f32::from_bits(MIN_NORMAL);
+        let special = (magnitude << 13) | 0x7f80_0000 | (((magnitude > 0x7c00) as u32) << 22);
+        let value = if magnitude >= 0x7c00 {
+            special
         } else if magnitude < 0x400 {
-            // magnitude * 2^-24, exact: no subnormal f32 on the way, so flush-to-zero modes do not matter.
-            (magnitude as f32 * (1.0 / 16_777_216.0)).to_bits()
+            subnormal.to_bits()
         } else {
-            (magnitude << 13) + ((127 - 15) << 23)
+            normal
         };
-        f32::from_bits(sign | value)
+        f32::from_bits(((bits & 0x8000) << 16) | value)
     }
 }
 

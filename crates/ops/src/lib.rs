@@ -1,4 +1,57 @@
 //! corelm-ops: the numbers of a language model on nothing but `core`.
+//!
+//! No allocation, no locks, no globals, no panic in release, and no clock: routines over slices of the caller.
+//!
+//! # Map
+//!
+//! | module | what |
+//! |---|---|
+//! | [`block`] | values of a weight file as they lie in its bytes: F32, F16, BF16, Q4_0, Q4_1, Q8_0 |
+//! | [`view`] | matrices of them, borrowed from bytes that are checked once |
+//! | [`tile`], [`workers`] | parts of a result that several cores write at once; the cores an embedder lends |
+//! | [`cpu`] | what the CPU offers and the system has switched on |
+//! | [`table`] | [`Ops`]: every operation, of the back-end chosen at run time |
+//! | [`rope`] | angles of rotary position embedding |
+//! | [`mod@reference`] | what each operation means, in f64: the oracle of the tests |
+//! | `scalar`, `arch` | the back-ends: portable, AVX2, NEON; `lanes` has what they share, `product` the loops around their register tiles |
+//!
+//! # Example
+//!
+//! A matrix of Q4_0 weights times a vector, on whatever this CPU does best:
+//!
+//! ```
+//! use corelm_ops::*;
+//!
+//! # #[cfg(feature = "std")]
+//! let features = Features::detect_host(); // in a kernel: `unsafe { Features::detect_el1() }`
+//! # #[cfg(not(feature = "std"))]
+//! # let features = Features::empty();
+//! let ops = Ops::best(features);
+//!
+//! // Weights lie in a file as blocks of 32 values: here 3 rows of 64, quantized from f32.
+//! let values: [f32; 3 * 64] = core::array::from_fn(|i| (i % 7) as f32 - 3.0);
+//! let mut blocks = [BlockQ4_0::ZERO; 3 * 2];
+//! ops.quantize_q4_0(&mut blocks, &values);
+//! let weights = Matrix::Q4_0(Rows::from_blocks(&blocks, 64)?);
+//!
+//! // Quantized weights meet quantized activations.
+//! let x = [0.5f32; 64];
+//! let mut xq = [BlockQ8_0::ZERO; 2];
+//! ops.quantize_q8_0(&mut xq, &x);
+//! let mut y = [0.0f32; 3];
+//! ops.gemm(&mut TileMut::new(&mut y, 3), &Activations { rows: 1, f32: &x, q8_0: &xq }, weights);
+//!
+//! let exact: f32 = values[..64].iter().sum::<f32>() * 0.5;
+//! assert!((y[0] - exact).abs() < 1.5, "{} for {exact}", y[0]);
+//! # Ok::<(), ViewError>(())
+//! ```
+//!
+//! # Numbers
+//!
+//! Blocks are ggml's, bit for bit. Quantized weights meet Q8_0 activations in every back-end, so the integer part of
+//! each block's product is the same everywhere; float weights meet f32 activations. A back-end adds in an order of its
+//! own, always the same one: a row of [`Ops::gemm`] is the dot product of the two rows bit for bit, whatever the number
+//! of rows, the tile, or the workers.
 #![no_std]
 #![deny(unsafe_code)]
 
