@@ -34,7 +34,7 @@ pub enum Mode {
     /// Generates text, then runs the benchmark suite.
     #[default]
     Run,
-    /// Generates text.
+    /// Generates exactly as many tokens as asked for.
     Generate,
     /// Reads commands from the console.
     Shell,
@@ -42,7 +42,7 @@ pub enum Mode {
     Test,
     /// Runs the benchmark suite.
     Bench,
-    /// Prints the logits at each position while given ids are fed.
+    /// Prints the logits at each position while given ids are fed; without ids the same as [`Mode::Generate`].
     Golden,
 }
 

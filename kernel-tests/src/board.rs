@@ -30,6 +30,9 @@ pub trait Board {
     /// Starts `core` as number `index`; returns whether it was accepted.
     fn start_core(core: Core, index: usize) -> bool;
 
+    /// Whether this is an emulator, whose counts are nobody's speed.
+    fn is_emulated() -> bool;
+
     /// Ends the run with `status`.
     fn exit(status: u32) -> ! {
         semihosting::exit(status)
@@ -41,6 +44,8 @@ pub trait Board {
 pub struct Context {
     /// [`Board::NAME`].
     pub board: &'static str,
+    /// [`Board::is_emulated`].
+    pub is_emulated: bool,
     /// Exception level the firmware entered the kernel at.
     pub entry_level: u64,
     /// What the firmware said.
@@ -109,7 +114,14 @@ pub unsafe fn start<B: Board>(firmware: usize, entry_level: u64, main: fn(&Conte
     // The tag list and the spin table of a Raspberry Pi lie in page 0; both have been used.
     // SAFETY: core 0; nothing reads page 0 from here on.
     unsafe { mmu::unmap_page(0) };
-    B::exit(main(&Context { board: B::NAME, entry_level, machine, args, team }))
+    B::exit(main(&Context {
+        board: B::NAME,
+        is_emulated: B::is_emulated(),
+        entry_level,
+        machine,
+        args,
+        team,
+    }))
 }
 
 /// Why the kernel cannot start.

@@ -6,12 +6,20 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 
 use arm_pl011_uart::{DataBits, LineConfig, PL011Registers, Parity, StopBits, Uart, UniqueMmioPointer};
 
+use heapless::Deque;
+
 use crate::lock::Lock;
 
 const BAUD: u32 = 115_200;
 
+/// Bytes kept that were typed while nobody read.
+const TYPED_AHEAD: usize = 1024;
+
 /// One PL011 at a mapped address.
-pub struct Console(Uart<'static>);
+pub struct Console {
+    uart: Uart<'static>,
+    typed_ahead: Deque<u8, TYPED_AHEAD>,
+}
 
 static CONSOLE: Lock<Option<Console>> = Lock::new(None);
 /// Address of the console in use, for [`emergency`]; 0 before there is one.
@@ -25,14 +33,19 @@ impl Console {
         let registers = NonNull::new(address as *mut PL011Registers)?;
         // SAFETY: the caller's promise. A second pointer to the same registers exists only in `emergency`, after which
         // nothing else prints.
-        Some(Self(Uart::new(unsafe { UniqueMmioPointer::new(registers) })))
+        let uart = Uart::new(unsafe { UniqueMmioPointer::new(registers) });
+        Some(Self { uart, typed_ahead: Deque::new() })
+    }
+
+    fn receive(&mut self) -> Option<u8> {
+        self.uart.read_word().ok().flatten()
     }
 
     fn put(&mut self, byte: u8) {
-        while self.0.is_tx_fifo_full() {
+        while self.uart.is_tx_fifo_full() {
             core::hint::spin_loop();
         }
-        self.0.write_word(byte);
+        self.uart.write_word(byte);
     }
 }
 
@@ -56,10 +69,10 @@ impl Write for Console {
 pub unsafe fn init(address: usize, clock_hz: u32) {
     // SAFETY: the caller's promise.
     let mut console = unsafe { Console::at(address) };
-    if let Some(Console(uart)) = &mut console {
+    if let Some(console) = &mut console {
         let line = LineConfig { data_bits: DataBits::Bits8, parity: Parity::None, stop_bits: StopBits::One };
         // A clock that cannot make the rate leaves the port as the firmware set it, which is the best guess there is.
-        let _ = uart.enable(line, BAUD, clock_hz);
+        let _ = console.uart.enable(line, BAUD, clock_hz);
     }
     CONSOLE.with(|shared| *shared = console);
     ADDRESS.store(address, Ordering::Release);
@@ -74,9 +87,34 @@ pub fn print(text: fmt::Arguments<'_>) {
     });
 }
 
-/// Returns a byte that was received, if any; bytes lost or damaged on the line are skipped.
+/// Returns the next byte that was received, if any; bytes lost or damaged on the line are skipped.
 pub fn read() -> Option<u8> {
-    CONSOLE.with(|console| console.as_mut()?.0.read_word().ok().flatten())
+    CONSOLE.with(|console| {
+        let console = console.as_mut()?;
+        console.typed_ahead.pop_front().or_else(|| console.receive())
+    })
+}
+
+/// Whether Ctrl-C was typed; what was typed before it is dropped. Anything else waits for [`read`].
+pub fn is_cancelled() -> bool {
+    const CTRL_C: u8 = 0x03;
+    CONSOLE.with(|console| {
+        let Some(console) = console else { return false };
+        // What does not fit stays in the device, and with it the sender.
+        while !console.typed_ahead.is_full() {
+            match console.receive() {
+                Some(CTRL_C) => {
+                    console.typed_ahead.clear();
+                    return true;
+                }
+                Some(byte) => {
+                    let _ = console.typed_ahead.push_back(byte);
+                }
+                None => break,
+            }
+        }
+        false
+    })
 }
 
 /// Prints without the lock: for a panic or a fault, when whoever holds the lock may never give it back.

@@ -6,7 +6,7 @@ use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use aarch64_cpu::asm::{sev, wfe};
-use corelm_ops::Workers;
+use corelm::ops::Workers;
 
 use crate::counter::{CycleCounter, Timer};
 use crate::mmu;

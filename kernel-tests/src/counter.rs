@@ -39,6 +39,27 @@ impl CycleCounter {
     }
 }
 
+/// Whether the performance monitor can count instructions (`PMCEID0_EL0`, INST_RETIRED).
+///
+/// Every CPU of today can; QEMU can only under `-icount`, where its cycle counter counts them too.
+pub fn counts_instructions() -> bool {
+    const INST_RETIRED: u64 = 1 << 8;
+    let events: u64;
+    // SAFETY: reads an identification register.
+    unsafe { asm!("mrs {}, pmceid0_el0", out(reg) events, options(nomem, nostack, preserves_flags)) };
+    events & INST_RETIRED != 0
+}
+
+/// What the cycle counter's counts are, in words.
+pub fn unit_name(is_emulated: bool) -> &'static str {
+    match (is_emulated, counts_instructions()) {
+        (true, true) => "emulated instructions",
+        // QEMU then counts nanoseconds of its own time, which follow the host's load and are nobody's speed.
+        (true, false) => "ticks of emulated time",
+        (false, _) => "cycles",
+    }
+}
+
 /// The generic timer's virtual count, `CNTVCT_EL0`, the same on all cores.
 #[derive(Clone, Copy, Debug)]
 pub struct Timer;

@@ -4,7 +4,7 @@
 //! hands it over. First fit costs a walk over all holes, which is what the arena is measured against.
 
 use core::alloc::{GlobalAlloc, Layout};
-use core::mem::align_of;
+use core::mem::{MaybeUninit, align_of};
 use core::ops::Range;
 use core::ptr::NonNull;
 
@@ -67,4 +67,34 @@ pub fn usage() -> HeapUse {
         size_bytes: heap.size(),
         used_bytes: heap.used(),
     })
+}
+
+/// A block of the heap, for a region that the engine or a benchmark borrows.
+#[derive(Debug)]
+pub struct Block {
+    start: NonNull<MaybeUninit<u8>>,
+    layout: Layout,
+}
+
+impl Block {
+    /// Takes `bytes` bytes, aligned to 64; `None` when no hole in the heap is that large.
+    pub fn new(bytes: usize) -> Option<Self> {
+        let layout = Layout::from_size_align(bytes.max(1), 64).ok()?;
+        // SAFETY: the layout is not empty.
+        let start = NonNull::new(unsafe { alloc::alloc::alloc(layout) }.cast())?;
+        Some(Self { start, layout })
+    }
+
+    /// The bytes.
+    pub fn bytes(&mut self) -> &mut [MaybeUninit<u8>] {
+        // SAFETY: the block is this long, belongs to `self` alone, and its bytes need not be initialised.
+        unsafe { core::slice::from_raw_parts_mut(self.start.as_ptr(), self.layout.size()) }
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        // SAFETY: `new` got the block with this layout.
+        unsafe { alloc::alloc::dealloc(self.start.as_ptr().cast(), self.layout) };
+    }
 }

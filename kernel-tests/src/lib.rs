@@ -14,16 +14,32 @@
 //! | [`console`], [`lock`], [`heap`] | serial port, lock that masks interrupts, the kernel's own heap |
 //! | [`cores`], [`psci`] | secondary cores and how to start them |
 //! | [`counter`], [`cpu`] | cycle counter and timer; which CPU this is |
+//! | [`model`] | a model found, given memory, and asked for text |
 //! | [`args`], [`modes`] | kernel command line, and what is done for each `mode` |
 //! | [`shell`], [`mod@line`], [`command`] | the interactive console |
 //! | [`event`], [`crash`] | a fault as a prompt for the model; deliberate ends |
 //! | [`selftest`] | what the kernel promises the engine, checked on the machine |
 //! | [`semihosting`] | how a run ends with a status |
 //!
-//! The parts that need no hardware (`args`, `atags`, `command`, `dtb`, `event`, `line`, `machine`,
+//! The parts that need no hardware (`args`, `atags`, `command`, `dtb`, `event`, `json`, `line`, `logits`, `machine`,
 //! `syndrome`) also build on a host, where
 //! their unit tests run. There is no interrupt controller driver: interrupts stay masked from `_start` to the end, so
 //! nothing here has to save FP/SIMD state.
+//!
+//! # How a run ends
+//!
+//! | status | meaning |
+//! |---|---|
+//! | 0 | all that was asked for was done, and was right |
+//! | 1 | something asked for could not be done, or came out wrong ([`modes`]) |
+//! | 2 | the machine or the command line is not usable ([`board`]) |
+//! | 101 | a panic: file, line and message were printed ([`exceptions`]) |
+//! | 102 | an exception: registers and the syndrome in words were printed |
+//!
+//! # Another board
+//!
+//! Write `linker/<board>.ld` (where RAM starts), `src/bin/<board>.rs` (a type that implements [`board::Board`], and
+//! [`entry!`]), and name the binary in `Cargo.toml` and `build.rs`. No other file changes.
 #![cfg_attr(not(test), no_std)]
 #![cfg_attr(
     test,
@@ -35,7 +51,9 @@ pub mod atags;
 pub mod command;
 pub mod dtb;
 pub mod event;
+pub mod json;
 pub mod line;
+pub mod logits;
 pub mod machine;
 pub mod syndrome;
 
@@ -64,6 +82,8 @@ pub mod heap;
 pub mod lock;
 #[cfg(target_os = "none")]
 pub mod mmu;
+#[cfg(target_os = "none")]
+pub mod model;
 #[cfg(target_os = "none")]
 pub mod modes;
 #[cfg(target_os = "none")]

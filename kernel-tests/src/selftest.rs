@@ -4,7 +4,7 @@ use alloc::alloc::{Layout, alloc, dealloc};
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use aarch64_cpu::registers::{MPIDR_EL1, Readable};
-use corelm_ops::Workers;
+use corelm::ops::Workers;
 
 use crate::board::Context;
 use crate::boot;

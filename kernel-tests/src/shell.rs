@@ -1,45 +1,97 @@
 //! The interactive console: reads a line, does what it says, and never ends on an error.
 
-use corelm_ops::Workers;
+use core::ops::ControlFlow;
 
+use corelm::generate::{self, GenerationConfig};
+use corelm::ops::Workers;
+use corelm::tokenizer::Specials;
+
+use crate::args::ModelSource;
 use crate::board::Context;
 use crate::command::{Command, HELP};
-use crate::counter::Timer;
+use crate::counter::{Timer, unit_name};
 use crate::crash::crash;
 use crate::event::Event;
 use crate::exceptions;
 use crate::line::{Edit, LineEditor, MAX_LINE};
+use crate::model::{Engine, EngineError, with_engine};
 use crate::{console, cpu, heap, mmu, modes, print, println};
 
 const PROMPT: &str = "corelm> ";
+/// Tokens that an explanation of a fault may have.
+const N_EXPLANATION: usize = 96;
 
-/// Reads and runs commands until `exit`; returns the exit status.
-pub fn run(context: &Context) -> u32 {
+/// Why the loop over commands ended.
+enum Next {
+    Load(ModelSource),
+    Exit,
+}
+
+/// Reads and runs commands until `exit`.
+///
+/// # Errors
+///
+/// None: what goes wrong is printed, and the shell goes on.
+pub fn run(context: &Context) -> Result<(), EngineError> {
     println!("`help` lists the commands");
     let mut editor = LineEditor::default();
+    let mut source = modes::source(context);
+    // What to go back to when a model cannot be loaded.
+    let mut loaded = None;
     loop {
-        let line = read_line(&mut editor);
+        let with_model = with_engine(context, source, |engine| {
+            modes::introduce(engine);
+            commands(context, &mut editor, Some(engine))
+        });
+        let next = match with_model {
+            Ok(next) => {
+                loaded = Some(source);
+                next
+            }
+            Err(error) => {
+                println!("error: {error}");
+                loaded.take().map_or_else(|| commands(context, &mut editor, None), Next::Load)
+            }
+        };
+        match next {
+            Next::Load(other) => source = other,
+            Next::Exit => return Ok(()),
+        }
+    }
+}
+
+/// Runs commands until one of them needs another model, or none.
+fn commands(context: &Context, editor: &mut LineEditor, mut engine: Option<&mut Engine<'_, '_>>) -> Next {
+    loop {
+        let line = read_line(editor);
         if line.trim().is_empty() {
             continue;
         }
         match Command::parse(&line) {
-            Ok(Command::Exit) => return 0,
-            Ok(command) => run_one(context, command),
+            Ok(Command::Exit) => return Next::Exit,
+            Ok(Command::Load(source)) => return Next::Load(source),
+            Ok(command) => run_one(context, command, engine.as_deref_mut()),
             Err(error) => println!("error: {error}"),
         }
     }
 }
 
-fn run_one(context: &Context, command: Command<'_>) {
+fn run_one(context: &Context, command: Command<'_>, engine: Option<&mut Engine<'_, '_>>) {
     match command {
-        Command::Mem => memory(context),
+        Command::Mem => memory(context, engine.as_deref()),
         Command::Cpu => cores(context),
-        Command::Fault(address) => fault(context, address),
         Command::Crash(kind) => {
             crash(kind);
             println!("error: the machine let it pass");
         }
-        _ => println!("{HELP}"),
+        Command::Fault(address) => fault(context, address, engine),
+        Command::Infer(text) => infer(context, engine, text),
+        Command::Stream(text) => stream(engine, text, context.args.n),
+        Command::Stats => match engine {
+            Some(engine) => modes::print_stats(context, engine),
+            None => println!("no model is loaded"),
+        },
+        Command::Bench(_) | Command::Help | Command::Load(_) | Command::Exit => println!("{HELP}"),
     }
 }
 
@@ -70,7 +122,33 @@ fn read_line(editor: &mut LineEditor) -> heapless::String<MAX_LINE> {
     }
 }
 
-fn memory(context: &Context) {
+/// Continues `text` piece by piece.
+fn stream(engine: Option<&mut Engine<'_, '_>>, text: &str, n: usize) {
+    let Some(engine) = engine else { return println!("error: no model is loaded") };
+    match modes::stream(engine, text, n) {
+        Ok(()) => println!(),
+        Err(error) => println!("\nerror: {error}"),
+    }
+}
+
+/// Continues `text` and prints the whole at the end.
+fn infer(context: &Context, engine: Option<&mut Engine<'_, '_>>, text: &str) {
+    let Some(engine) = engine else { return println!("error: no model is loaded") };
+    let mut whole = alloc::string::String::new();
+    let config = GenerationConfig { max_tokens: context.args.n, stop: &[], ignores_eog: false };
+    let result = engine.generate(text, Specials::Never, config, &mut |event| {
+        if let generate::Event::Text(text) = event {
+            whole.push_str(text);
+        }
+        if console::is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    println!("{whole}");
+    if let Err(error) = result {
+        println!("error: {error}");
+    }
+}
+
+fn memory(context: &Context, engine: Option<&Engine<'_, '_>>) {
     let image = mmu::image();
     println!("image  {:#012x}..{:#012x}  {} KiB", image.start, image.end, image.len() >> 10);
     for ram in &context.machine.ram {
@@ -82,8 +160,18 @@ fn memory(context: &Context) {
     if let Some(initrd) = &context.machine.initrd {
         println!("initrd {:#012x}..{:#012x}  {} KiB", initrd.start, initrd.end, initrd.len() >> 10);
     }
-    let heap = heap::usage();
-    println!("heap   {} of {} KiB used", heap.used_bytes >> 10, heap.size_bytes >> 10);
+    if let Some(engine) = engine {
+        let items = engine.plan.items();
+        println!(
+            "model  {} B: weights table {}, tokenizer {}, KV cache {}, scratch {}, sampler {}",
+            engine.plan.bytes(),
+            items.weights,
+            items.tokenizer,
+            items.kv_cache,
+            items.scratch,
+            items.sampler
+        );
+    }
     modes::print_stacks(context);
 }
 
@@ -93,22 +181,30 @@ fn cores(context: &Context) {
         println!("core {:#x}: {:?}", core.mpidr, core.start);
     }
     println!("{} cores at work, timer {} Hz", context.team.count(), Timer.hz());
+    println!("the cycle counter counts {}", unit_name(context.is_emulated));
+    modes::print_backends();
 }
 
-/// Reads `address`, survives the fault and shows it.
-fn fault(context: &Context, address: usize) {
+/// Reads `address`, survives the fault and lets the model explain it, here where any code may run.
+fn fault(context: &Context, address: usize, engine: Option<&mut Engine<'_, '_>>) {
     // SAFETY: whoever types the address of a device with read side effects gets them; page 0 is not mapped.
-    match unsafe { exceptions::try_read(address) } {
-        Ok(byte) => println!("no fault: {address:#x} holds {byte:#04x}"),
-        Err(fault) => {
-            println!("{fault}");
-            let heap = heap::usage();
-            let region = mmu::region_of(
-                address,
-                context.machine.initrd.as_ref(),
-                &(heap.start..heap.start + heap.size_bytes),
-            );
-            println!("{}", Event { fault, region });
-        }
+    let fault = match unsafe { exceptions::try_read(address) } {
+        Ok(byte) => return println!("no fault: {address:#x} holds {byte:#04x}"),
+        Err(fault) => fault,
+    };
+    println!("{fault}");
+    let heap = heap::usage();
+    let heap = heap.start..heap.start + heap.size_bytes;
+    let region = mmu::region_of(address, context.machine.initrd.as_ref(), &heap);
+    let mut prompt = heapless::String::<MAX_LINE>::new();
+    // The longest event is shorter than a line.
+    let _ = core::fmt::write(&mut prompt, format_args!("{}", Event { fault, region }));
+    print!("{prompt}");
+    match engine {
+        Some(engine) => match modes::stream(engine, &prompt, N_EXPLANATION) {
+            Ok(()) => println!(),
+            Err(error) => println!("\nerror: {error}"),
+        },
+        None => println!(" (no model is loaded)"),
     }
 }

@@ -67,9 +67,6 @@ enum Model<'a, 'm> {
 /// Not below any vocabulary size.
 const NO_TOKEN: Token = Token::MAX;
 
-/// Texts are shorter, so that numbers of symbols fit in 32 bits.
-const MAX_TEXT_BYTES: usize = 1 << 29;
-
 impl<'a, 'm> Tokenizer<'a, 'm> {
     /// Adds what [`Tokenizer::new`] allocates: about 11 bytes for each token and 16 for each merge (byte-level), or 30
     /// to 50 for each token (SentencePiece).
@@ -168,7 +165,7 @@ impl<'a, 'm> Tokenizer<'a, 'm> {
     ///
     /// [`ArenaError::TooLarge`] for more than half a gigabyte of text.
     pub fn scratch_layout(&self, max_text_bytes: usize, layout: Layout) -> Result<Layout, ArenaError> {
-        Scratch::layout(max_text_bytes, self.max_symbols(max_text_bytes)?, layout)
+        Scratch::layout(max_text_bytes, layout)
     }
 
     /// Working memory to encode texts of at most `max_text_bytes`.
@@ -181,19 +178,7 @@ impl<'a, 'm> Tokenizer<'a, 'm> {
         max_text_bytes: usize,
         arena: &mut Arena<'s>,
     ) -> Result<Scratch<'s>, ArenaError> {
-        Scratch::new(max_text_bytes, self.max_symbols(max_text_bytes)?, arena)
-    }
-
-    /// Most symbols that a text can begin as: those of its bytes and of a space before it.
-    fn max_symbols(&self, text_bytes: usize) -> Result<usize, ArenaError> {
-        if text_bytes > MAX_TEXT_BYTES {
-            return Err(ArenaError::TooLarge);
-        }
-        let per_byte = match &self.model {
-            Model::ByteLevel(_) => 1,
-            Model::SentencePiece(model) => model.symbols_per_byte(),
-        };
-        Ok(text_bytes.saturating_add(1).saturating_mul(per_byte))
+        Scratch::new(max_text_bytes, arena)
     }
 
     /// Writes the tokens of `text` to `out` and gives their number. No BOS and no EOS are added.

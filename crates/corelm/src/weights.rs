@@ -90,7 +90,7 @@ impl<'a, 'm> Weights<'a, 'm> {
     /// [`ModelError`] when a tensor is missing, has no place, or is of a wrong shape or type, or the arena is full.
     pub fn resolve(image: &Image<'m>, config: &Config, arena: &mut Arena<'a>) -> Result<Self, ModelError> {
         let nothing = Matrix::new(GgmlType::F32, &[], 0, 1).map_err(|_| ArenaError::TooLarge)?;
-        let layers = arena.alloc(config.n_layers, LayerWeights::empty(nothing))?;
+        let layers = arena.alloc_with(config.n_layers, |_| LayerWeights::empty(nothing))?;
         let mut tok_embd = nothing;
         let mut pos_embd = None;
         let mut output = None;
@@ -165,6 +165,7 @@ impl<'m> LayerWeights<'m> {
     }
 
     /// Puts `tensor`, named `blk.N.{part}`, where it belongs.
+    #[inline(never)] // a frame of its own keeps that of `resolve` small
     fn place(&mut self, part: &str, tensor: &TensorInfo<'m>, config: &Config) -> Result<(), ModelError> {
         let Config { dim, hidden_dim, .. } = *config;
         let (q_dim, kv_dim) = (config.q_dim(), config.kv_dim());
@@ -216,6 +217,7 @@ impl<'m> LayerWeights<'m> {
     }
 
     /// The first tensor that `arch` needs and that has not been placed.
+    #[inline(never)] // as above
     fn first_missing(&self, arch: Architecture) -> Option<&'static str> {
         let (is_gpt2, is_qwen2) = (arch == Architecture::Gpt2, arch == Architecture::Qwen2);
         [

@@ -184,6 +184,30 @@ fn is_true_class(id: &str, manifest: &str, found: &str) -> bool {
     manifest == found || seen_before.contains(&(id, found))
 }
 
+/// Every size of the region, at every base in turn: below the plan an error, from there on enough.
+#[test]
+fn every_size_of_the_arena_is_an_error_or_enough() {
+    let Some(folder) = folder() else { return };
+    let file = fs::read(folder.join("valid-mini.gguf")).unwrap();
+    let image = Image::parse(&file).unwrap();
+    let config = Config::from_image(&image).unwrap();
+    let plan = MemoryPlan::new(&image, &config, &SESSION).unwrap();
+    let start = |region: &mut [MaybeUninit<u8>]| {
+        let arena = &mut Arena::new(region);
+        let weights = Weights::resolve(&image, &config, arena).map_err(Failure::Load)?;
+        Tokenizer::new(&image, arena).map_err(Failure::Load)?;
+        Session::new(Ops::scalar(), &Single, &config, weights, &plan, arena).map_err(Failure::Step)?;
+        Sampler::new(SamplingConfig::GREEDY, config.vocab_size, arena).map_err(Failure::Sample)?;
+        Ok::<_, Failure>(())
+    };
+    let mut region = vec![MaybeUninit::uninit(); plan.bytes() + 128];
+    for len in 0..=plan.bytes() + 64 {
+        let base = len % 64;
+        let answer = start(&mut region[base..base + len]);
+        assert_eq!(answer.is_ok(), len >= plan.bytes(), "{len} bytes at {base}: {answer:?}");
+    }
+}
+
 /// Where the last tensor ends; padding may follow.
 fn end_of_data(file: &[u8]) -> usize {
     let image = Image::parse(file).unwrap();

@@ -8,13 +8,17 @@ mod board {
     use aarch64_cpu::asm::barrier::{SY, dsb};
     use aarch64_cpu::asm::sev;
     use kernel_tests::board::{Board, read_device_tree, with_firmware};
+    use kernel_tests::counter::Timer;
     use kernel_tests::machine::{Core, Machine, MachineError, StartMethod};
     use kernel_tests::mmu::{self, Access};
     use kernel_tests::{atags, boot};
 
     /// Broadcom BCM2837, four Cortex-A53.
+    ///
+    /// On the board itself the PL011 speaks to the Bluetooth chip until `config.txt` says `dtoverlay=disable-bt`.
     pub struct Raspi3b;
 
+    const CRYSTAL_HZ: u64 = 19_200_000;
     /// The firmware's spin table: one word for each core (raspberrypi/tools, armstubs/armstub8.S).
     const SPIN_TABLE: usize = 0xd8;
 
@@ -44,6 +48,11 @@ mod board {
                     .collect(),
                 ..machine
             })
+        }
+
+        fn is_emulated() -> bool {
+            // The board's timer runs from its crystal; QEMU's does not know about crystals.
+            Timer.hz() != CRYSTAL_HZ
         }
 
         fn start_core(core: Core, _index: usize) -> bool {

@@ -22,6 +22,10 @@ mod board {
             read_device_tree(if firmware == 0 { RAM_BASE } else { firmware })
         }
 
+        fn is_emulated() -> bool {
+            true
+        }
+
         fn start_core(core: Core, index: usize) -> bool {
             // SAFETY: the entry expects just this: MMU off, no stack, the core's number in x0.
             unsafe { psci::start_core(core.start, core.mpidr, boot::entry_by_context(), index) }.is_ok()

@@ -1,7 +1,6 @@
 //! Byte-level BPE (GPT-2 and most since): a pre-tokenizer cuts text into pieces, bytes of a piece merge by rank.
 
 use super::byte_map;
-use super::hash::TextHash;
 use super::merges::Merges;
 use super::pre::Pre;
 use super::scratch::Chain;
@@ -87,7 +86,6 @@ impl<'a, 'm> ByteLevel<'a, 'm> {
 
 /// The token of text that the vocabulary writes as `bytes` mapped to characters.
 fn find_mapped(vocab: &Vocab<'_, '_>, bytes: &[u8]) -> Option<Token> {
-    let mapped = || bytes.iter().copied().flat_map(byte_map::encode);
-    let token = vocab.find_by(TextHash::of(mapped()), |text| text.iter().copied().eq(mapped()))?;
+    let token = vocab.find_by(byte_map::hash(bytes), |text| byte_map::is_written(bytes, text))?;
     vocab.kind(token).is_text().then_some(token)
 }

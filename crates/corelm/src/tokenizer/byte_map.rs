@@ -1,6 +1,7 @@
 //! The reversible map between bytes and printable characters in which byte-level BPE vocabularies are written
 //! (`bytes_to_unicode` of GPT-2).
 
+use super::hash::TextHash;
 use super::unicode::Char;
 
 /// UTF-8 of the character that stands for each byte: one or two bytes; the second is 0 when there is none.
@@ -9,11 +10,37 @@ const ENCODED: [[u8; 2]; 256] = encoded();
 /// The bytes whose characters are the code points 256, 257, …: those without a printable character of their own.
 const SHIFTED: [u8; 68] = shifted();
 
-/// UTF-8 of the character that stands for `byte`.
+/// UTF-8 of the character that stands for `byte`; the second byte is 0 when there is none.
 #[inline]
-pub fn encode(byte: u8) -> impl Iterator<Item = u8> {
-    let [a, b] = ENCODED[usize::from(byte)];
-    core::iter::once(a).chain((b != 0).then_some(b))
+pub fn encode(byte: u8) -> [u8; 2] {
+    ENCODED[usize::from(byte)]
+}
+
+/// The hash of `bytes` as a vocabulary writes them.
+#[inline]
+pub fn hash(bytes: &[u8]) -> TextHash {
+    bytes.iter().fold(TextHash::default(), |hash, &byte| match encode(byte) {
+        [a, 0] => hash.push(a),
+        [a, b] => hash.push(a).push(b),
+    })
+}
+
+/// Whether `text` is how a vocabulary writes `bytes`.
+#[inline]
+pub fn is_written(bytes: &[u8], text: &[u8]) -> bool {
+    let mut rest = text;
+    for &byte in bytes {
+        let (next, tail) = match (encode(byte), rest) {
+            ([a, 0], [c, tail @ ..]) => (a == *c, tail),
+            ([a, b], [c, d, tail @ ..]) => (a == *c && b == *d, tail),
+            _ => return false,
+        };
+        if !next {
+            return false;
+        }
+        rest = tail;
+    }
+    rest.is_empty()
 }
 
 /// The byte that a character stands for.
@@ -72,12 +99,17 @@ mod tests {
 
     #[test]
     fn every_byte_has_a_character_and_comes_back() {
+        let text_of = |byte| encode(byte).into_iter().filter(|&b| b != 0).collect::<Vec<_>>();
         for byte in 0..=255 {
-            let text: Vec<u8> = encode(byte).collect();
+            let text = text_of(byte);
             assert_eq!(decode(Char::first(&text).unwrap()), Some(byte));
+            assert_eq!(hash(&[byte, b'x']), TextHash::of(text.iter().copied().chain([b'x'])));
+            assert!(
+                is_written(&[byte], &text) && !is_written(&[byte, byte], &text) && !is_written(&[], &text)
+            );
         }
-        assert_eq!(encode(b' ').collect::<Vec<_>>(), "Ġ".as_bytes());
-        assert_eq!(encode(b'\n').collect::<Vec<_>>(), "Ċ".as_bytes());
+        assert_eq!(text_of(b' '), "Ġ".as_bytes());
+        assert_eq!(text_of(b'\n'), "Ċ".as_bytes());
         for odd in ["\u{144}", " ", "字", "\u{ad}"] {
             assert_eq!(decode(Char::first(odd.as_bytes()).unwrap()), None, "{odd}");
         }

@@ -29,7 +29,8 @@ impl TextHash {
     /// Mixed, so that every bit depends on the whole text.
     #[inline]
     pub fn mixed(self) -> u64 {
-        mix(self.0)
+        let mixed = mix(self.0 ^ self.0 >> 32);
+        mixed ^ mixed >> 29
     }
 }
 
@@ -65,11 +66,10 @@ impl Split {
     }
 }
 
-/// A number with every bit depending on every bit of `x`.
+/// A number whose high half depends on all of `x`.
 #[inline]
 pub fn mix(x: u64) -> u64 {
-    let x = (x ^ x >> 32).wrapping_mul(ODD);
-    (x ^ x >> 29).wrapping_mul(FACTOR)
+    x.wrapping_mul(ODD)
 }
 
 /// The slots to look at for a mixed hash, in order: linear probing over `n_slots`, at most [`MAX_PROBES`].
@@ -77,9 +77,15 @@ pub fn mix(x: u64) -> u64 {
 /// The first is the high half of the hash scaled to the size of the table, which may be any.
 #[inline]
 pub fn probes(mixed: u64, n_slots: usize) -> impl Iterator<Item = usize> {
-    let first = (mixed >> 32).wrapping_mul(n_slots as u64) >> 32;
-    let first = first as usize; // below n_slots, which is below 2^32
-    (first..n_slots).chain(0..first).take(MAX_PROBES)
+    let mut next = ((mixed >> 32).wrapping_mul(n_slots as u64) >> 32) as usize; // below n_slots, which is below 2^32
+    (0..n_slots.min(MAX_PROBES)).map(move |_| {
+        let slot = next;
+        next = slot.wrapping_add(1);
+        if next == n_slots {
+            next = 0;
+        }
+        slot
+    })
 }
 
 /// A lookup looks at no more slots. By chance, at the loads used here, a run this long does not come up.

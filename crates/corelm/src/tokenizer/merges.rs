@@ -173,11 +173,11 @@ impl Pairs<'_> {
         let key = key(left, right);
         for i in probes(mix(key), self.0.len()) {
             let slot = *self.0.get(i)?;
-            if slot >> VALUE_BITS == key {
-                return (slot != FREE).then_some((slot & ((1 << VALUE_BITS) - 1)) as u32);
-            }
             if slot == FREE {
                 return None;
+            }
+            if slot >> VALUE_BITS == key {
+                return Some((slot & ((1 << VALUE_BITS) - 1)) as u32);
             }
         }
         None

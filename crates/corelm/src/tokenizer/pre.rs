@@ -3,7 +3,7 @@
 //! Each gives what its regular expression gives (leftmost alternative first, `\s+(?!\S)` included), in one pass without
 //! backtracking, recursion or memory.
 
-use super::unicode::{Char, Class};
+use super::unicode::{self, Char, Class};
 
 /// A pre-tokenizer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,10 +112,14 @@ fn spaces(text: &[u8]) -> usize {
 #[inline]
 fn run(text: &[u8], class: Class) -> usize {
     let mut len = 0;
-    while let Some(c) = Char::first(after(text, len)).filter(|c| c.class() == class) {
-        len += c.len;
+    loop {
+        let rest = after(text, len);
+        len += rest.iter().take_while(|&&byte| unicode::ascii_class(byte) == Some(class)).count();
+        match Char::first(after(text, len)) {
+            Some(c) if c.class() == class => len += c.len,
+            _ => return len,
+        }
     }
-    len
 }
 
 /// Bytes of at most `max` numbers.

@@ -15,14 +15,16 @@ pub struct Scratch<'s> {
 
 impl<'s> Scratch<'s> {
     /// Adds what [`Scratch::new`] allocates.
-    pub(super) fn layout(n_bytes: usize, n_symbols: usize, layout: Layout) -> Result<Layout, ArenaError> {
-        layout.add::<Symbol>(n_symbols)?.add::<u64>(n_symbols.saturating_mul(2))?.add::<u16>(n_bytes)
+    pub(super) fn layout(text_bytes: usize, layout: Layout) -> Result<Layout, ArenaError> {
+        let n = n_symbols(text_bytes)?;
+        layout.add::<Symbol>(n)?.add::<u64>(n.saturating_mul(2))?.add::<u16>(text_bytes)
     }
 
-    pub(super) fn new(n_bytes: usize, n_symbols: usize, arena: &mut Arena<'s>) -> Result<Self, ArenaError> {
-        let symbols = arena.alloc(n_symbols, Symbol::default())?;
-        let heap = Heap { entries: arena.alloc(n_symbols.saturating_mul(2), 0)?, len: 0, steps: 0 };
-        let marks = arena.alloc(n_bytes, 0)?;
+    pub(super) fn new(text_bytes: usize, arena: &mut Arena<'s>) -> Result<Self, ArenaError> {
+        let n = n_symbols(text_bytes)?;
+        let symbols = arena.alloc(n, Symbol::default())?;
+        let heap = Heap { entries: arena.alloc(n.saturating_mul(2), 0)?, len: 0, steps: 0 };
+        let marks = arena.alloc(text_bytes, 0)?;
         Ok(Self { chain: Chain { symbols, len: 0, heap }, marks })
     }
 
@@ -35,6 +37,12 @@ impl<'s> Scratch<'s> {
     pub fn steps(&self) -> u64 {
         self.chain.heap.steps
     }
+}
+
+/// Most symbols that a text can begin as: its bytes and a space before it. Their numbers fit in 32 bits.
+fn n_symbols(text_bytes: usize) -> Result<usize, ArenaError> {
+    const MAX_TEXT_BYTES: usize = 1 << 29;
+    if text_bytes > MAX_TEXT_BYTES { Err(ArenaError::TooLarge) } else { Ok(text_bytes.saturating_add(1)) }
 }
 
 /// No symbol: past the end of the chain.
@@ -85,47 +93,64 @@ impl Chain<'_> {
     /// is left to `out` and leaves the chain empty.
     pub fn merge(&mut self, merges: &Merges<'_, '_>, mut out: impl FnMut(Token)) {
         let symbols = self.symbols.get_mut(..self.len).unwrap_or_default();
-        let (mut next, mut right) = (NONE, None);
-        for (i, symbol) in symbols.iter_mut().enumerate().rev() {
-            let i = i as u32; // texts are below 2^29 bytes
-            symbol.prev = i.wrapping_sub(1); // NONE for the first
-            symbol.next = next;
+        self.len = 0;
+        let mut right = None;
+        for symbol in symbols.iter_mut().rev() {
             symbol.priority = right.map_or(NEVER, |right| merges.priority(symbol.token, right));
-            (next, right) = (i, Some(symbol.token));
+            right = Some(symbol.token);
         }
         if symbols.len() <= SHORT {
-            merge_by_looking(symbols, merges, &mut self.heap.steps);
-        } else {
-            merge_by_heap(symbols, merges, &mut self.heap);
+            let n_left = merge_by_looking(symbols, merges, &mut self.heap.steps);
+            symbols.iter().take(n_left).for_each(|symbol| out(symbol.token));
+            return;
         }
+        merge_by_heap(symbols, merges, &mut self.heap);
         let mut at = 0;
         while let Some(symbol) = symbols.get(at as usize) {
             out(symbol.token);
             at = symbol.next;
         }
-        self.len = 0;
     }
 }
 
-fn merge_by_looking(symbols: &mut [Symbol], merges: &Merges<'_, '_>, steps: &mut u64) {
+/// Moves what is left to the front; gives how many that are.
+fn merge_by_looking(symbols: &mut [Symbol], merges: &Merges<'_, '_>, steps: &mut u64) -> usize {
+    let mut rest = symbols;
     loop {
-        let (mut least, mut found, mut at) = (NEVER, 0, 0);
-        while let Some(symbol) = symbols.get(at as usize) {
+        let (mut least, mut at) = (NEVER, 0usize);
+        for (i, symbol) in rest.iter().enumerate() {
             if symbol.priority < least {
-                (least, found) = (symbol.priority, at);
+                (least, at) = (symbol.priority, i);
             }
-            at = symbol.next;
-            *steps = steps.wrapping_add(1);
         }
-        if least == NEVER || join(symbols, merges, found).is_none() {
-            return;
+        *steps = steps.wrapping_add(rest.len() as u64);
+        let n_left = rest.len();
+        let Some((before, [left, right, after @ ..])) = rest.split_at_mut_checked(at) else { return n_left };
+        if least == NEVER {
+            return n_left;
         }
+        let Some(token) = merges.product(left.token, right.token, least) else { return n_left };
+        left.token = token;
+        left.priority = after.first().map_or(NEVER, |after| merges.priority(token, after.token));
+        if let Some(before) = before.last_mut() {
+            before.priority = merges.priority(before.token, token);
+        }
+        // `right` goes: all behind it move up.
+        let mut slot = right;
+        for symbol in after {
+            *slot = *symbol;
+            slot = symbol;
+        }
+        rest = rest.get_mut(..n_left.saturating_sub(1)).unwrap_or_default();
     }
 }
 
 fn merge_by_heap(symbols: &mut [Symbol], merges: &Merges<'_, '_>, heap: &mut Heap<'_>) {
     heap.len = 0;
-    for (at, symbol) in (0..).zip(symbols.iter()) {
+    let n = symbols.len() as u32; // texts are below 2^29 bytes
+    for (at, symbol) in (0u32..).zip(symbols.iter_mut()) {
+        symbol.prev = at.wrapping_sub(1); // NONE for the first
+        symbol.next = if at.wrapping_add(1) < n { at.wrapping_add(1) } else { NONE };
         heap.push(symbol.priority, at);
     }
     // Each merge takes one entry out and puts two in at most: there is room for two for each symbol. An entry that

@@ -75,11 +75,6 @@ impl<'a, 'm> SentencePiece<'a, 'm> {
         !self.bytes.contains(&NO_TOKEN)
     }
 
-    /// Most symbols that one byte of text can begin as: three when the space, of three bytes, has no token.
-    pub fn symbols_per_byte(&self) -> usize {
-        if self.space.is_some() { 1 } else { SPACE.len() }
-    }
-
     /// Encodes text without special tokens in it; `chain` is empty before and after.
     ///
     /// # Errors
@@ -93,7 +88,7 @@ impl<'a, 'm> SentencePiece<'a, 'm> {
         out: &mut Output<'_>,
     ) -> Result<(), TokenizeError> {
         if self.adds_space {
-            self.push_char(vocab, &SPACE, chain)?;
+            self.push_char(vocab, &SPACE, chain, out)?;
         }
         let mut rest = text;
         let mut after_space = true;
@@ -106,7 +101,7 @@ impl<'a, 'm> SentencePiece<'a, 'm> {
             if is_space && !after_space && self.cuts_at_spaces {
                 chain.merge(&self.merges, |token| out.push(token));
             }
-            self.push_char(vocab, symbol, chain)?;
+            self.push_char(vocab, symbol, chain, out)?;
             after_space = is_space;
             rest = tail;
         }
@@ -114,12 +109,14 @@ impl<'a, 'm> SentencePiece<'a, 'm> {
         Ok(())
     }
 
-    /// Adds a character as its token, else as its bytes, else as the unknown token.
+    /// Adds a character as its token, else ends what merges and gives its bytes, else the unknown token.
+    #[inline]
     fn push_char(
         &self,
         vocab: &Vocab<'_, '_>,
         symbol: &[u8],
         chain: &mut Chain<'_>,
+        out: &mut Output<'_>,
     ) -> Result<(), TokenizeError> {
         let token = match symbol {
             [byte @ 0..=0x7F] => known(self.ascii, *byte),
@@ -129,13 +126,14 @@ impl<'a, 'm> SentencePiece<'a, 'm> {
         if let Some(token) = token {
             return chain.push(token);
         }
+        chain.merge(&self.merges, |token| out.push(token));
         match symbol.iter().find(|&&byte| known(self.bytes, byte).is_none()) {
-            None => symbol
-                .iter()
-                .filter_map(|&byte| known(self.bytes, byte))
-                .try_for_each(|token| chain.push(token)),
-            Some(&byte) => chain.push(self.unknown.ok_or(TokenizeError::NoToken { byte })?),
+            None => {
+                symbol.iter().filter_map(|&byte| known(self.bytes, byte)).for_each(|token| out.push(token))
+            }
+            Some(&byte) => out.push(self.unknown.ok_or(TokenizeError::NoToken { byte })?),
         }
+        Ok(())
     }
 }
 

@@ -56,6 +56,27 @@ impl Char {
     }
 }
 
+/// The class of an ASCII character; `None` for other bytes.
+#[inline]
+pub fn ascii_class(byte: u8) -> Option<Class> {
+    ASCII[usize::from(byte)]
+}
+
+const ASCII: [Option<Class>; 256] = {
+    let mut classes = [None; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        classes[byte as usize] = Some(match byte {
+            b'A'..=b'Z' | b'a'..=b'z' => Class::Letter,
+            b'0'..=b'9' => Class::Number,
+            b' ' | b'\t'..=b'\r' => Class::Space,
+            _ => Class::Other,
+        });
+        byte += 1;
+    }
+    classes
+};
+
 /// The class of a code point, by the tables of Unicode 15.1 (the data that llama.cpp carries).
 #[inline]
 pub fn class(code: u32) -> Class {
@@ -107,6 +128,7 @@ mod tests {
     fn classes_agree_with_the_standard_library() {
         for c in '\0'..='\u{FFFF}' {
             let class = class(u32::from(c));
+            assert!(!c.is_ascii() || ascii_class(c as u8) == Some(class), "{c:?}");
             assert_eq!(class == Class::Space, c.is_whitespace(), "{c:?}");
             assert!(class != Class::Number || c.is_numeric(), "{c:?}");
             assert!(class != Class::Letter || c.is_alphabetic(), "{c:?}");
