@@ -68,7 +68,7 @@ enum Model<'a, 'm> {
 const NO_TOKEN: Token = Token::MAX;
 
 impl<'a, 'm> Tokenizer<'a, 'm> {
-    /// Adds what [`Tokenizer::new`] allocates: about 11 bytes for each token and 16 for each merge (byte-level), or 30
+    /// Adds what [`Tokenizer::new`] allocates: about 11 bytes for each token and 18 for each merge (byte-level), or 30
     /// to 50 for each token (SentencePiece).
     ///
     /// # Errors

@@ -249,6 +249,36 @@ fn bad_vocabularies_are_refused_or_safe() {
     }
 }
 
+/// Whatever bit of a model's metadata flips: an error, or a tokenizer whose tokens are in the vocabulary.
+#[test]
+fn every_flipped_bit_is_refused_or_safe() {
+    let Some(shared) = shared() else { return };
+    let mut file = std::fs::read(shared.join("bad-gguf/valid-mini.gguf")).unwrap();
+    let metadata_bytes = 6237;
+    let mut region = vec![MaybeUninit::uninit(); 1 << 16];
+    let mut n_loaded = 0;
+    for bit in 0..metadata_bytes * 8 {
+        file[bit / 8] ^= 1 << (bit % 8);
+        if let Ok(image) = Image::parse(&file) {
+            let mut arena = Arena::new(&mut region);
+            if let Ok(tokenizer) = Tokenizer::new(&image, &mut arena) {
+                n_loaded += 1;
+                let mut scratch = tokenizer.scratch(64, &mut arena).unwrap();
+                let mut ids = [0; 64];
+                if let Ok(n) =
+                    tokenizer.encode(b"Hello the<|bos|>\xff world", Specials::All, &mut scratch, &mut ids)
+                {
+                    assert!(ids[..n].iter().all(|&id| (id as usize) < tokenizer.vocab_size()), "bit {bit}");
+                    let mut text = [0; 128];
+                    assert!(tokenizer.decode(&ids[..n], Controls::Show, &mut text).is_ok(), "bit {bit}");
+                }
+            }
+        }
+        file[bit / 8] ^= 1 << (bit % 8);
+    }
+    assert!((1000..metadata_bytes * 8 - 1000).contains(&n_loaded), "{n_loaded}");
+}
+
 /// A generator of pseudo-random numbers (SplitMix64), so that every run sees the same texts.
 struct Random(u64);
 

@@ -60,10 +60,11 @@ impl Iterator for Piece<'_> {
     #[inline]
     fn next(&mut self) -> Option<u8> {
         let (&first, rest) = self.rest.split_first()?;
+        // What stands for nothing else is taken as it is: nothing of a vocabulary's text gets lost.
         match self.form {
+            _ if first.is_ascii() => {}
             Form::ByteMap => {
                 let c = Char::first(self.rest)?;
-                // What stands for no byte is taken as it is: nothing of a vocabulary's text gets lost.
                 if let Some(byte) = byte_map::decode(c) {
                     self.rest = self.rest.get(c.len..)?;
                     return Some(byte);
