@@ -10,6 +10,18 @@ mod x86_64;
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 pub(crate) use x86_64::TABLES;
 
+// What the SIMD back-ends share.
+#[cfg(any(
+    all(target_arch = "aarch64", target_feature = "neon"),
+    all(target_arch = "x86_64", target_feature = "sse2")
+))]
+mod exp;
+#[cfg(any(
+    all(target_arch = "aarch64", target_feature = "neon"),
+    all(target_arch = "x86_64", target_feature = "sse2")
+))]
+mod integer_tile;
+
 /// Everything above scalar, lowest first.
 #[cfg(not(any(
     all(target_arch = "aarch64", target_feature = "neon"),

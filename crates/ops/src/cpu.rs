@@ -53,15 +53,15 @@ impl Features {
         Self::empty()
     }
 
-    /// What an aarch64 kernel may use at EL1 or EL2, by the ID registers and `CPACR_EL1.FPEN`; nothing elsewhere.
+    /// What an aarch64 kernel may use at EL1, by the ID registers and `CPACR_EL1.FPEN`; nothing elsewhere.
     ///
     /// # Safety
     ///
-    /// The CPU runs at EL1 or EL2. As long as routines of this crate run, FP/SIMD stays switched on at this level, and
+    /// The CPU runs at EL1. As long as routines of this crate run, FP/SIMD stays switched on at this level, and
     /// whoever interrupts them saves and restores the vector registers, FPCR and FPSR.
     pub unsafe fn detect_el1() -> Self {
         #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_os = "none"))]
-        // SAFETY: the caller is at EL1 or EL2, where these registers can be read.
+        // SAFETY: the caller is at EL1, where these registers can be read.
         return Self(unsafe { aarch64::detect_el1() });
         #[allow(unreachable_code)]
         Self::empty()

@@ -1,13 +1,12 @@
 //! The f32 row operations, written once over [`Lanes`] and instantiated by every back-end inside a function that has
 //! its CPU features enabled (see [`lane_ops!`]).
 //!
-//! A reduction keeps `N` partial results (twice that in [`Floats`]' tiles) and folds them at the end in a fixed order; a
+//! A reduction keeps `N` partial results (twice that in the tiles of [`Floats`]) and folds them at the end in a fixed order; a
 //! row's tail is padded with zeros. So a result depends on the back-end and the row alone.
 
-use core::marker::PhantomData;
-
 use crate::block::{Bf16, Block, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, F32, QK};
-use crate::product::{self, Micro};
+use crate::floats::Floats;
+use crate::product;
 use crate::view::Rows;
 
 /// `N` f32 side by side in a register.
@@ -47,36 +46,6 @@ pub(crate) trait Lanes<const N: usize>: Copy {
     fn sum(self) -> f32;
     /// The largest lane.
     fn max_across(self) -> f32;
-}
-
-/// What [`exp`] needs beside [`Lanes`].
-pub(crate) trait Exponent<const N: usize>: Lanes<N> {
-    /// The smaller of both; `x` where one is NaN.
-    fn min(self, x: Self) -> Self;
-    /// The nearest integer.
-    fn round(self) -> Self;
-    /// 2 to the power of integers in -126..=127; anything for anything else.
-    fn exp2_integer(self) -> Self;
-}
-
-/// e to the power of each lane, within 2 ulp (tested over the whole range), without a branch.
-///
-/// `x = n ln 2 + r` with `|r| <= ln 2 / 2`; the polynomial for `e^r` is Cephes' (`expf.c`). `2^n` is applied in two
-/// factors, so that results down to the subnormal numbers and up to the largest are right.
-#[inline(always)]
-pub(crate) fn exp<L: Exponent<N>, const N: usize>(x: L) -> L {
-    const LN2_HIGH: f32 = 0.693_359_4;
-    const LN2_LOW: f32 = -2.121_944_4e-4;
-    const COEFFICIENTS: [f32; 6] =
-        [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5];
-    // In this order a NaN stays one.
-    let x = L::splat(89.0).min(L::splat(-104.0).max(x));
-    let n = x.mul(L::splat(core::f32::consts::LOG2_E)).round();
-    let r = n.mul_add(L::splat(-LN2_LOW), n.mul_add(L::splat(-LN2_HIGH), x));
-    let p = COEFFICIENTS.iter().fold(L::splat(0.0), |p, c| p.mul_add(r, L::splat(*c)));
-    let e_r = p.mul_add(r.mul(r), r).add(L::splat(1.0));
-    let half = n.mul(L::splat(0.5)).round();
-    e_r.mul(half.exp2_integer()).mul(n.sub(half).exp2_integer())
 }
 
 /// What a row of values can be made of.
@@ -504,70 +473,4 @@ pub(crate) fn nibbles(qs: &[u8; QK / 2]) -> [i8; QK] {
         (*low, *high) = ((q & 15) as i8, (q >> 4) as i8);
     }
     all
-}
-
-/// Products of f32 activations with weights of float type `V`: two registers of partial sums for each result.
-pub(crate) struct Floats<L, V, const W: usize>(PhantomData<(L, V)>);
-
-/// A row cut into pairs of registers, at most one single register, and a tail.
-#[derive(Clone, Copy)]
-struct Cut<'a, T, const W: usize> {
-    pairs: &'a [[[T; W]; 2]],
-    single: &'a [[T; W]],
-    tail: &'a [T],
-}
-
-impl<'a, T, const W: usize> Cut<'a, T, W> {
-    /// The first `n` values of `row`, which has as many: equal lengths let the compiler drop the checks below.
-    #[inline(always)]
-    fn new(row: &'a [T], n: usize) -> Self {
-        let (chunks, tail) = row.get(..n).unwrap_or(&[]).as_chunks::<W>();
-        let (pairs, single) = chunks.as_chunks::<2>();
-        Self { pairs, single, tail }
-    }
-}
-
-/// `acc[i][j] += x[i] * w[j]`
-#[inline(always)]
-fn outer_product<L: Lanes<W>, const W: usize, const M: usize, const N: usize>(
-    acc: &mut [[L; N]; M],
-    x: [L; M],
-    w: [L; N],
-) {
-    for (acc, x) in acc.iter_mut().zip(x) {
-        acc.iter_mut().zip(w).for_each(|(acc, w)| *acc = x.mul_add(w, *acc));
-    }
-}
-
-impl<L: Lanes<W>, V: Value, const W: usize> Micro for Floats<L, V, W> {
-    type Lhs = f32;
-    type Rhs = V;
-
-    #[inline(always)]
-    fn tile<const M: usize, const N: usize>(lhs: [&[f32]; M], rhs: [&[V]; N]) -> [[f32; N]; M] {
-        let n = lhs.iter().fold(usize::MAX, |n, x| n.min(x.len()));
-        let n = rhs.iter().fold(n, |n, w| n.min(w.len()));
-        let (lhs, rhs) = (lhs.map(|x| Cut::<f32, W>::new(x, n)), rhs.map(|w| Cut::<V, W>::new(w, n)));
-        let zero = L::splat(0.0);
-        let (mut even, mut odd) = ([[zero; N]; M], [[zero; N]; M]);
-        for c in 0..lhs.first().map_or(0, |x| x.pairs.len()) {
-            let x = lhs.map(|x| x.pairs.get(c).map_or([zero; 2], |[a, b]| [L::load(a), L::load(b)]));
-            let w = rhs.map(|w| w.pairs.get(c).map_or([zero; 2], |[a, b]| [V::load(a), V::load(b)]));
-            outer_product(&mut even, x.map(|[x, _]| x), w.map(|[w, _]| w));
-            outer_product(&mut odd, x.map(|[_, x]| x), w.map(|[_, w]| w));
-        }
-        if lhs.iter().any(|x| !x.single.is_empty()) {
-            let x = lhs.map(|x| x.single.first().map_or(zero, |x| L::load(x)));
-            outer_product(&mut even, x, rhs.map(|w| w.single.first().map_or(zero, |w| V::load(w))));
-        }
-        if lhs.iter().any(|x| !x.tail.is_empty()) {
-            let w = rhs.map(|w| V::load_padded(w.tail));
-            outer_product(&mut odd, lhs.map(|x| f32::load_padded(x.tail)), w);
-        }
-        let mut sums = [[0.0; N]; M];
-        for ((sums, even), odd) in sums.iter_mut().zip(even).zip(odd) {
-            sums.iter_mut().zip(even).zip(odd).for_each(|((sum, a), b)| *sum = a.add(b).sum());
-        }
-        sums
-    }
 }

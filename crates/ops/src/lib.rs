@@ -13,7 +13,7 @@
 //! | [`table`] | [`Ops`]: every operation, of the back-end chosen at run time |
 //! | [`rope`] | angles of rotary position embedding |
 //! | [`mod@reference`] | what each operation means, in f64: the oracle of the tests |
-//! | `scalar`, `arch` | the back-ends: portable, AVX2, NEON; `lanes` has what they share, `product` the loops around their register tiles |
+//! | `scalar`, `arch` | the back-ends: portable, AVX2, NEON; `lanes` and `floats` have what they share, `product` the loops around their register tiles |
 //!
 //! # Example
 //!
@@ -62,6 +62,7 @@ mod attend;
 pub mod block;
 #[allow(unsafe_code)]
 pub mod cpu;
+mod floats;
 mod lanes;
 mod product;
 mod quantize;

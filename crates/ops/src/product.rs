@@ -58,6 +58,13 @@ macro_rules! product {
 }
 pub(crate) use product;
 
+/// The length of the shortest row of a tile: what an index into all of them stays under.
+#[inline(always)]
+pub(crate) fn shortest<L, R, const M: usize, const N: usize>(lhs: &[&[L]; M], rhs: &[&[R]; N]) -> usize {
+    let n = lhs.iter().fold(usize::MAX, |n, x| n.min(x.len()));
+    rhs.iter().fold(n, |n, w| n.min(w.len()))
+}
+
 /// The dot product of one row with one row.
 #[inline(always)]
 pub(crate) fn dot<P: Micro>(lhs: &[P::Lhs], rhs: &[P::Rhs]) -> f32 {

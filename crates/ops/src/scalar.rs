@@ -1,8 +1,9 @@
 //! The portable back-end: every operation in plain Rust, eight lanes wide so that the compiler vectorises it.
 
 use crate::block::{Bf16, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, F32, QK};
-use crate::lanes::{Floats, Lanes, lane_ops, nibbles};
-use crate::product::{Micro, product};
+use crate::floats::Floats;
+use crate::lanes::{Lanes, lane_ops, nibbles};
+use crate::product::{Micro, product, shortest};
 use crate::quantize;
 use crate::table::{Backend, OpTable};
 
@@ -37,8 +38,7 @@ fn tile<R: Copy, U, const M: usize, const N: usize>(
     block: impl Fn(f32, &BlockQ8_0, &U) -> f32,
 ) -> [[f32; N]; M] {
     let mut acc = [[0.0; N]; M];
-    let n = lhs.iter().map(|x| x.len()).chain(rhs.iter().map(|w| w.len())).min().unwrap_or(0);
-    for b in 0..n {
+    for b in 0..shortest(&lhs, &rhs) {
         for (j, w) in rhs.iter().enumerate() {
             let Some(w) = w.get(b).map(&unpack) else { continue };
             for (acc, x) in acc.iter_mut().zip(lhs) {

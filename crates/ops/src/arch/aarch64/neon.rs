@@ -3,10 +3,13 @@
 use core::arch::aarch64::*;
 use core::arch::asm;
 
+use crate::arch::exp::{self, Exponent};
+use crate::arch::integer_tile::integer_tile;
 use crate::block::{Bf16, Block, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, F32, QK};
 use crate::cpu::Feature;
-use crate::lanes::{self, Exponent, Floats, Lanes, lane_ops};
-use crate::product::{Micro, product};
+use crate::floats::Floats;
+use crate::lanes::{Lanes, lane_ops};
+use crate::product::product;
 use crate::quantize;
 use crate::table::{Backend, OpTable};
 
@@ -235,7 +238,7 @@ impl Exponent<8> for F32x8 {
 #[inline]
 #[target_feature(enable = "neon")]
 fn exp(x: F32x8) -> F32x8 {
-    lanes::exp(x)
+    exp::exp(x)
 }
 
 /// As `quantize::q8_0`; FCVTAS rounds halves away from zero.
@@ -306,58 +309,11 @@ fn dot_any(x: [int8x16_t; 2], w: [int8x16_t; 2]) -> float32x4_t {
     vcvtq_f32_s32(vpadalq_s16(sums, vmull_high_s8(x[1], w[1])))
 }
 
-/// The smallest length of the rows of a tile: what indexes below stay under.
-#[inline(always)]
-fn n_blocks<L, R, const M: usize, const N: usize>(lhs: &[&[L]; M], rhs: &[&[R]; N]) -> usize {
-    lhs.iter().map(|x| x.len()).chain(rhs.iter().map(|w| w.len())).min().unwrap_or(0)
-}
-
-/// Defines a tile of Q8_0 activations with weights of one type: `unpack` runs once for each block of either side,
-/// `step` for each pair.
-macro_rules! integer_tile {
-    ($name:ident, $rhs:ty, |$x:ident| $unpack_x:expr, |$w:ident| $unpack_w:expr, |$acc:ident, $px:ident, $pw:ident| $step:expr) => {
-        struct $name;
-
-        impl Micro for $name {
-            type Lhs = BlockQ8_0;
-            type Rhs = $rhs;
-
-            #[inline(always)]
-            fn tile<const M: usize, const N: usize>(
-                lhs: [&[BlockQ8_0]; M],
-                rhs: [&[$rhs]; N],
-            ) -> [[f32; N]; M] {
-                #[inline]
-                #[target_feature(enable = "neon")]
-                fn tile<const M: usize, const N: usize>(
-                    lhs: [&[BlockQ8_0]; M],
-                    rhs: [&[$rhs]; N],
-                ) -> [[f32; N]; M] {
-                    let mut acc = [[vdupq_n_f32(0.0); N]; M];
-                    for b in 0..n_blocks(&lhs, &rhs) {
-                        // SAFETY: `b` is less than the length of every row.
-                        let lhs = lhs.map(|x| unsafe { x.get_unchecked(b) });
-                        // SAFETY: as above.
-                        let rhs = rhs.map(|w| unsafe { w.get_unchecked(b) });
-                        let weights = rhs.map(|$w| $unpack_w);
-                        for (acc, $x) in acc.iter_mut().zip(lhs) {
-                            let $px = $unpack_x;
-                            for ($acc, $pw) in acc.iter_mut().zip(weights) {
-                                *$acc = $step;
-                            }
-                        }
-                    }
-                    acc.map(|row| row.map(|acc| vaddvq_f32(acc)))
-                }
-                neon!(tile(lhs, rhs))
-            }
-        }
-    };
-}
-
 integer_tile!(
     Q8_0,
     BlockQ8_0,
+    target_feature(enable = "neon"),
+    vdupq_n_f32(0.0) => vaddvq_f32,
     |x| (F32x8::widen_f16(x.d), load_quants(&x.qs)),
     |w| (F32x8::widen_f16(w.d), load_quants(&w.qs)),
     |acc, x, w| vfmaq_n_f32(*acc, dot_any(x.1, w.1), x.0 * w.0)
@@ -366,6 +322,8 @@ integer_tile!(
 integer_tile!(
     Q4_0,
     BlockQ4_0,
+    target_feature(enable = "neon"),
+    vdupq_n_f32(0.0) => vaddvq_f32,
     |x| (F32x8::widen_f16(x.d), load_quants(&x.qs)),
     |w| (F32x8::widen_f16(w.d), load_nibbles(&w.qs).map(|q| vsubq_s8(q, vdupq_n_s8(8)))),
     |acc, x, w| vfmaq_n_f32(*acc, dot_small(x.1, w.1), x.0 * w.0)
@@ -374,6 +332,8 @@ integer_tile!(
 integer_tile!(
     Q4_1,
     BlockQ4_1,
+    target_feature(enable = "neon"),
+    vdupq_n_f32(0.0) => vaddvq_f32,
     |x| {
         let quants = load_quants(&x.qs);
         (F32x8::widen_f16(x.d), quants, dot_small(quants, [vdupq_n_s8(1); 2]))

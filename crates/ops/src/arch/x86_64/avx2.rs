@@ -2,10 +2,13 @@
 
 use core::arch::x86_64::*;
 
+use crate::arch::exp::{self, Exponent};
+use crate::arch::integer_tile::integer_tile;
 use crate::block::{Bf16, Block, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, F32, QK};
 use crate::cpu::Feature;
-use crate::lanes::{self, Exponent, Floats, Lanes, lane_ops};
-use crate::product::{Micro, product};
+use crate::floats::Floats;
+use crate::lanes::{Lanes, lane_ops};
+use crate::product::product;
 use crate::quantize;
 use crate::table::{Backend, OpTable};
 
@@ -165,7 +168,7 @@ impl Exponent<8> for F32x8 {
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn exp(x: F32x8) -> F32x8 {
-    lanes::exp(x)
+    exp::exp(x)
 }
 
 /// Rounds halves away from zero like `quantize::q8_0`: adds the f32 below 1/2 with the value's sign, then truncates.
@@ -200,6 +203,13 @@ fn quantize_q8_0(dst: &mut [BlockQ8_0], src: &[f32]) {
         // SAFETY: the quants are 32 bytes; the store is unaligned.
         unsafe { _mm256_storeu_si256(block.qs.as_mut_ptr().cast(), bytes) };
     }
+}
+
+/// The sum of the lanes of a tile's accumulator.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn sum(acc: __m256) -> f32 {
+    F32x8(acc).sum()
 }
 
 /// All lanes hold the scale.
@@ -237,58 +247,11 @@ fn load_nibbles(qs: &[u8; QK / 2]) -> __m256i {
     _mm256_and_si256(_mm256_set_m128i(_mm_srli_epi16::<4>(packed), packed), _mm256_set1_epi8(15))
 }
 
-/// The smallest length of the rows of a tile: what indexes below stay under.
-#[inline(always)]
-fn n_blocks<L, R, const M: usize, const N: usize>(lhs: &[&[L]; M], rhs: &[&[R]; N]) -> usize {
-    lhs.iter().map(|x| x.len()).chain(rhs.iter().map(|w| w.len())).min().unwrap_or(0)
-}
-
-/// Defines a tile of Q8_0 activations with weights of one type: `unpack` runs once for each block of either side,
-/// `step` for each pair.
-macro_rules! integer_tile {
-    ($name:ident, $rhs:ty, |$x:ident| $unpack_x:expr, |$w:ident| $unpack_w:expr, |$acc:ident, $px:ident, $pw:ident| $step:expr) => {
-        struct $name;
-
-        impl Micro for $name {
-            type Lhs = BlockQ8_0;
-            type Rhs = $rhs;
-
-            #[inline(always)]
-            fn tile<const M: usize, const N: usize>(
-                lhs: [&[BlockQ8_0]; M],
-                rhs: [&[$rhs]; N],
-            ) -> [[f32; N]; M] {
-                #[inline]
-                #[target_feature(enable = "avx2,fma,f16c")]
-                fn tile<const M: usize, const N: usize>(
-                    lhs: [&[BlockQ8_0]; M],
-                    rhs: [&[$rhs]; N],
-                ) -> [[f32; N]; M] {
-                    let mut acc = [[_mm256_setzero_ps(); N]; M];
-                    for b in 0..n_blocks(&lhs, &rhs) {
-                        // SAFETY: `b` is less than the length of every row.
-                        let lhs = lhs.map(|x| unsafe { x.get_unchecked(b) });
-                        // SAFETY: as above.
-                        let rhs = rhs.map(|w| unsafe { w.get_unchecked(b) });
-                        let weights = rhs.map(|$w| $unpack_w);
-                        for (acc, $x) in acc.iter_mut().zip(lhs) {
-                            let $px = $unpack_x;
-                            for ($acc, $pw) in acc.iter_mut().zip(weights) {
-                                *$acc = $step;
-                            }
-                        }
-                    }
-                    acc.map(|row| row.map(|acc| F32x8(acc).sum()))
-                }
-                avx2!(tile(lhs, rhs))
-            }
-        }
-    };
-}
-
 integer_tile!(
     Q8_0,
     BlockQ8_0,
+    target_feature(enable = "avx2,fma,f16c"),
+    _mm256_setzero_ps() => sum,
     |x| (splat_f16(x.d), load_quants_wide(&x.qs)),
     |w| (splat_f16(w.d), load_quants_wide(&w.qs)),
     |acc, x, w| {
@@ -301,6 +264,8 @@ integer_tile!(
 integer_tile!(
     Q4_0,
     BlockQ4_0,
+    target_feature(enable = "avx2,fma,f16c"),
+    _mm256_setzero_ps() => sum,
     |x| {
         let quants = load_quants(&x.qs);
         (splat_f16(x.d), quants, _mm256_maddubs_epi16(_mm256_set1_epi8(8), quants))
@@ -317,6 +282,8 @@ integer_tile!(
 integer_tile!(
     Q4_1,
     BlockQ4_1,
+    target_feature(enable = "avx2,fma,f16c"),
+    _mm256_setzero_ps() => sum,
     |x| {
         let quants = load_quants(&x.qs);
         let sums = _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_set1_epi8(1), quants), _mm256_set1_epi16(1));
