@@ -46,7 +46,7 @@ pub fn lints(steps: &mut Steps, toolchain: Toolchain) {
 ///
 /// When one has.
 pub fn documentation(toolchain: Toolchain) -> Result<Outcome> {
-    let mut docs = vec![cargo(&["doc"])];
+    let mut docs = vec![cargo(&["doc", "--lib"])];
     if toolchain == Toolchain::Rustup {
         let mut kernel = toolchain.cargo("doc", KERNEL_TARGET);
         kernel.args(["--package", "kernel-tests", "--lib"]);

@@ -35,7 +35,11 @@ enum Command {
     /// Build the kernel, boot it in QEMU, generate text and run the benchmarks
     Run(run::Options),
     /// Run every test, on the host and in QEMU
-    Test,
+    Test {
+        /// Only the steps whose name has this in it
+        #[arg(default_value = "")]
+        filter: String,
+    },
     /// Run the fast subset of the tests, for each commit
     Check,
     /// Run the host benchmarks; arguments go to criterion
@@ -76,7 +80,7 @@ fn first_line(error: &str) -> &str {
 fn dispatch(command: Command) -> Result<ExitCode> {
     match command {
         Command::Run(options) => return run::run(&options),
-        Command::Test => test::test()?,
+        Command::Test { filter } => test::test(&filter)?,
         Command::Check => check::check()?,
         Command::Bench { args } => bench::bench(&args)?,
         Command::Size => size::measure(setup::for_kernel()?, true)?.print(),

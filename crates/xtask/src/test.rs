@@ -10,14 +10,14 @@ use crate::size;
 use crate::steps::{Steps, passed};
 use anyhow::Result;
 
-/// Runs all steps; the ones that do not depend on a failed one still run.
+/// Runs the steps whose name has `filter` in it, and all builds; those that do not depend on a failed one still run.
 ///
 /// # Errors
 ///
 /// When something cannot be installed or a step fails.
-pub fn test() -> Result<()> {
+pub fn test(filter: &str) -> Result<()> {
     let toolchain = setup::for_tests()?;
-    let mut steps = Steps::default();
+    let mut steps = Steps::new(filter);
     checks::lints(&mut steps, toolchain);
     steps.step("documentation", || checks::documentation(toolchain));
     steps.step("unit tests and cases on the host", || {
