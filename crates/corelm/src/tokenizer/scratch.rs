@@ -5,7 +5,8 @@ use crate::Token;
 use crate::arena::{Arena, Layout};
 use crate::error::{ArenaError, TokenizeError};
 
-/// Working memory for texts up to a length: about 34 bytes for each byte of text. May be used again and again.
+/// Working memory for texts up to a length: about 34 bytes for each byte of text. May be used again and again; what it
+/// held of them is overwritten when it is dropped.
 #[derive(Debug)]
 pub struct Scratch<'s> {
     pub(super) chain: Chain<'s>,
@@ -36,6 +37,14 @@ impl<'s> Scratch<'s> {
     /// Steps of merging since it was made: a measure of work that does not depend on the machine.
     pub fn steps(&self) -> u64 {
         self.chain.heap.steps
+    }
+}
+
+impl Drop for Scratch<'_> {
+    fn drop(&mut self) {
+        self.chain.symbols.fill(Symbol::default());
+        self.chain.heap.entries.fill(0);
+        self.marks.fill(0);
     }
 }
 
@@ -250,6 +259,16 @@ impl Heap<'_> {
 mod tests {
     use super::*;
     use core::mem::MaybeUninit;
+
+    #[test]
+    fn nothing_is_left_behind() {
+        let (mut symbols, mut entries, mut marks) = ([Symbol::default(); 2], [7; 4], [7; 1]);
+        let heap = Heap { entries: &mut entries, len: 0, steps: 0 };
+        let mut scratch = Scratch { chain: Chain { symbols: &mut symbols, len: 0, heap }, marks: &mut marks };
+        assert_eq!(scratch.chain.push(7), Ok(()));
+        drop(scratch);
+        assert_eq!((symbols[0].token, entries, marks), (0, [0; 4], [0; 1]));
+    }
 
     #[test]
     fn the_heap_gives_back_in_order() {

@@ -1,5 +1,8 @@
 //! SentencePiece BPE (Llama 1 and 2, Phi-3, Mistral): characters merge by the score of what they make, a space is the
 //! character U+2581, and text without tokens becomes bytes.
+//!
+//! A character without a token of its own merges with nothing. Trained vocabularies have a token for every character
+//! that stands in another token, so that this is what the reference does.
 
 use super::merges::Merges;
 use super::scratch::Chain;
