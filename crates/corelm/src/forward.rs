@@ -14,9 +14,10 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::Token;
 use crate::config::{Config, RopePairing};
-use crate::kv_cache::KvCache;
+use crate::kv_cache::{KvCache, KvType};
 use crate::ops::{
-    Activations, BlockQ8_0, F32, Matrix, Ops, QK, TileMut, Workers, for_each_chunk, for_each_columns, rope,
+    Activations, BlockQ8_0, F32, GgmlType, Matrix, Ops, QK, Rotation, TileMut, Workers, for_each_chunk,
+    for_each_columns,
 };
 use crate::weights::Weights;
 
@@ -37,8 +38,7 @@ pub(crate) struct Forward<'a, 'm> {
     pub(crate) config: Config,
     pub(crate) widths: Widths,
     pub(crate) weights: Weights<'a, 'm>,
-    /// Radians per position of each pair that rotates, (rope dims / 2).
-    pub(crate) rope_freqs: &'a [f32],
+    pub(crate) rotation: Rotation<'m>,
     pub(crate) kv: KvCache<'a>,
     pub(crate) s: Scratch<'a>,
     /// Tokens in the batch.
@@ -59,7 +59,7 @@ impl Forward<'_, '_> {
     /// Does at most `budget` units from `cursor` on. `None` when shapes disagree, which no checked model brings about.
     pub(crate) fn advance(&mut self, cursor: &mut Cursor, mut budget: usize) -> Option<()> {
         while cursor.stage != Stage::Done {
-            let n_units = self.n_units(cursor.stage, cursor.layer)?;
+            let n_units = self.n_units(cursor.stage)?;
             let end = cursor.unit.saturating_add(budget).min(n_units);
             if cursor.unit < end {
                 self.run(cursor.stage, cursor.layer, cursor.unit..end)?;
@@ -74,19 +74,12 @@ impl Forward<'_, '_> {
         Some(())
     }
 
-    fn n_units(&self, stage: Stage, layer: usize) -> Option<usize> {
+    fn n_units(&self, stage: Stage) -> Option<usize> {
         let (widths, dim, last) = (self.widths, self.widths.dim, usize::from(self.wants_logits));
         Some(match stage {
-            Stage::Embed | Stage::AttnNorm | Stage::Rope | Stage::AttnAdd => self.m,
+            Stage::Embed | Stage::AttnNorm | Stage::Rope | Stage::AttnRound | Stage::AttnAdd => self.m,
             Stage::FfnNorm | Stage::Activate | Stage::FfnAdd => self.m,
             Stage::Attend => self.m.checked_mul(self.config.n_heads)?,
-            Stage::AttnQuantize => {
-                if self.weights.layers.get(layer)?.attn_output.is_quantized() {
-                    self.m
-                } else {
-                    0
-                }
-            }
             Stage::Qkv => product_units(widths.qkv, dim),
             Stage::AttnOut => product_units(dim, widths.q),
             Stage::FfnUp => product_units(widths.ffn, dim),
@@ -104,7 +97,7 @@ impl Forward<'_, '_> {
             Stage::Qkv => self.qkv(layer, units),
             Stage::Rope => self.rope(layer, units),
             Stage::Attend => self.attend(layer, units),
-            Stage::AttnQuantize => self.attn_quantize(units),
+            Stage::AttnRound => self.attn_round(layer, units),
             Stage::AttnOut => self.attn_out(layer, units),
             Stage::AttnAdd => self.attn_add(layer, units),
             Stage::FfnNorm => self.ffn_norm(layer, units),
@@ -131,16 +124,15 @@ impl Forward<'_, '_> {
                 ops.add(x, xb);
             }
             let cos_sin = row_mut(s.cos_sin, self.widths.rope, i)?; // (rope dims, or none)
-            rope::cos_sin(cos_sin, self.rope_freqs, u32::try_from(pos).ok()?);
+            self.rotation.cos_sin(cos_sin, u32::try_from(pos).ok()?);
         }
         Some(())
     }
 
-    /// xb = norm(x), quantized where a product wants it.
+    /// xb = norm(x)
     fn attn_norm(&mut self, layer: usize, tokens: Range<usize>) -> Option<()> {
         let w = self.weights.layers.get(layer)?;
-        let is_quantized = [w.attn_q, w.attn_k, w.attn_v].into_iter().any(Matrix::is_quantized);
-        self.norm(w.attn_norm, w.attn_norm_bias, tokens, is_quantized)
+        self.norm(w.attn_norm, w.attn_norm_bias, tokens, &[w.attn_q, w.attn_k, w.attn_v])
     }
 
     /// [q | k | v] = xb . [attn_q | attn_k | attn_v]^T
@@ -173,6 +165,9 @@ impl Forward<'_, '_> {
                     }
                 }
             }
+            if self.kv.kv_type() == KvType::F16 {
+                ops.round_to_f16(q); // what meets halves becomes halves, as in ggml
+            }
             self.kv.store(ops, layer, i, k, v).ok()?;
         }
         Some(())
@@ -201,9 +196,11 @@ impl Forward<'_, '_> {
         is_done.into_inner().then_some(())
     }
 
-    fn attn_quantize(&mut self, tokens: Range<usize>) -> Option<()> {
+    /// att, as its projection reads it.
+    fn attn_round(&mut self, layer: usize, tokens: Range<usize>) -> Option<()> {
+        let (w, s) = (self.weights.layers.get(layer)?, &mut self.s);
         for i in tokens {
-            quantize(self.ops, self.s.xq, i, row(self.s.att, self.widths.q, i)?)?;
+            round_for(&[w.attn_output], self.ops, row_mut(s.att, self.widths.q, i)?, s.xq, i)?;
         }
         Some(())
     }
@@ -222,11 +219,10 @@ impl Forward<'_, '_> {
         self.add(bias, tokens)
     }
 
-    /// xb = norm(x), quantized where a product wants it.
+    /// xb = norm(x)
     fn ffn_norm(&mut self, layer: usize, tokens: Range<usize>) -> Option<()> {
         let w = self.weights.layers.get(layer)?;
-        let is_quantized = w.ffn_up.is_quantized() || w.ffn_gate.is_some_and(Matrix::is_quantized);
-        self.norm(w.ffn_norm, w.ffn_norm_bias, tokens, is_quantized)
+        self.norm(w.ffn_norm, w.ffn_norm_bias, tokens, &[w.ffn_up, w.ffn_gate.unwrap_or(w.ffn_up)])
     }
 
     /// [gate | up] = xb . [ffn_gate | ffn_up]^T, or up alone.
@@ -253,11 +249,9 @@ impl Forward<'_, '_> {
                 ops.silu_mul(h, up);
             } else {
                 add_bias(ops, h, w.ffn_up_bias);
-                ops.gelu(h);
+                ops.gelu_f16(h);
             }
-            if w.ffn_down.is_quantized() {
-                quantize(ops, s.xq, i, h)?;
-            }
+            round_for(&[w.ffn_down], ops, h, s.xq, i)?;
             if let Some(place) = row_mut(moved, widths.hidden, i) {
                 place.iter_mut().zip(h).for_each(|(dst, h)| *dst = *h);
             }
@@ -285,10 +279,7 @@ impl Forward<'_, '_> {
         let x = row(s.x, dim, self.m.checked_sub(1)?)?;
         let xb = row_mut(s.xb, dim, 0)?;
         norm(self.ops, xb, x, w.output_norm, w.output_norm_bias, self.config.norm_eps); // (dim)
-        if w.output.is_quantized() {
-            quantize(self.ops, s.xq, 0, xb)?;
-        }
-        Some(())
+        round_for(&[w.output], self.ops, xb, s.xq, 0)
     }
 
     /// logits = xb . output^T
@@ -302,21 +293,19 @@ impl Forward<'_, '_> {
         Some(())
     }
 
-    /// xb = norm(x) for some tokens, quantized too when asked for.
+    /// xb = norm(x) for some tokens, as `readers` read it.
     fn norm(
         &mut self,
         weight: &[F32],
         bias: Option<&[F32]>,
         tokens: Range<usize>,
-        is_quantized: bool,
+        readers: &[Matrix<'_>],
     ) -> Option<()> {
         let (s, dim) = (&mut self.s, self.widths.dim);
         for i in tokens {
             let (xb, x) = (row_mut(s.xb, dim, i)?, row(s.x, dim, i)?);
             norm(self.ops, xb, x, weight, bias, self.config.norm_eps); // (dim)
-            if is_quantized {
-                quantize(self.ops, s.xq, i, xb)?;
-            }
+            round_for(readers, self.ops, xb, s.xq, i)?;
         }
         Some(())
     }
@@ -353,9 +342,15 @@ fn add_bias(ops: Ops, x: &mut [f32], bias: Option<&[F32]>) {
     }
 }
 
-/// Quantizes `src` to row `i` of `dst`; a block with a value that is not finite poisons what it meets.
-fn quantize(ops: Ops, dst: &mut [BlockQ8_0], i: usize, src: &[f32]) -> Option<()> {
-    ops.quantize_q8_0(row_mut(dst, src.len() / QK, i)?, src);
+/// Gives `x` the precision in which products with `weights` read it, as ggml does: quantized weights read row `i` of
+/// `xq`, where a block with a value that is not finite poisons what it meets; F16 weights read halves.
+fn round_for(weights: &[Matrix<'_>], ops: Ops, x: &mut [f32], xq: &mut [BlockQ8_0], i: usize) -> Option<()> {
+    if weights.iter().any(|w| w.is_quantized()) {
+        ops.quantize_q8_0(row_mut(xq, x.len() / QK, i)?, x);
+    }
+    if weights.iter().any(|w| w.ty() == GgmlType::F16) {
+        ops.round_to_f16(x);
+    }
     Some(())
 }
 

@@ -141,6 +141,15 @@ impl<'a> KvCache<'a> {
         self.len == 0
     }
 
+    /// How values are stored.
+    pub fn kv_type(&self) -> KvType {
+        match self.keys {
+            Store::F32(_) => KvType::F32,
+            Store::F16(_) => KvType::F16,
+            Store::Q8_0(_) => KvType::Q8_0,
+        }
+    }
+
     /// Use so far.
     pub fn stats(&self) -> KvStats {
         let bytes = self.keys.bytes().saturating_add(self.values.bytes());

@@ -105,7 +105,7 @@ impl MemoryPlan {
         let weights = Weights::layout(config, Layout::new())?;
         let tokenizer = Tokenizer::layout(image, Layout::new())?;
         let kv_cache = KvCache::layout(kv_shape, session_config.kv_type)?;
-        let scratch = Scratch::layout(widths, session_config.n_batch)?.add::<f32>(widths.rope / 2)?;
+        let scratch = Scratch::layout(widths, session_config.n_batch)?;
         let sampler = Sampler::layout(config.vocab_size)?;
         let model = weights.then(tokenizer)?;
         let session = kv_cache.then(scratch)?.then(sampler)?;

@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::error::ArenaError;
 use crate::forward::{Cursor, Forward, Scratch, Stage, Widths};
 use crate::kv_cache::{KvCache, KvError, KvStats};
-use crate::ops::{Ops, Workers, rope};
+use crate::ops::{Ops, Rotation, Workers};
 use crate::plan::MemoryPlan;
 use crate::weights::Weights;
 
@@ -126,18 +126,15 @@ impl<'a, 'm> Session<'a, 'm> {
     ) -> Result<Self, SessionError> {
         let widths = Widths::new(config).ok_or(ArenaError::TooLarge)?;
         let (n_ctx, n_batch) = (plan.session_config.n_ctx, plan.session_config.n_batch);
-        let rope_freqs = arena.alloc(widths.rope / 2, 0.0)?;
-        if let Some(rope) = config.rope {
-            rope::frequencies(rope_freqs, rope.base, weights.rope_freqs);
-            ops.scale(rope_freqs, rope.scale);
-        }
+        let (base, scale) = config.rope.map_or((1.0, 1.0), |rope| (rope.base, rope.scale));
+        let factors = weights.rope_freqs.unwrap_or_default();
         let forward = Forward {
             ops,
             workers,
             config: *config,
             widths,
             weights,
-            rope_freqs,
+            rotation: Rotation::new(widths.rope, base, scale, factors),
             kv: KvCache::new(plan.kv_shape, plan.session_config.kv_type, arena)?,
             s: Scratch::new(widths, n_batch, arena)?,
             m: 0,

@@ -67,7 +67,7 @@ mod lanes;
 mod product;
 mod quantize;
 pub mod reference;
-pub mod rope;
+mod rope;
 mod scalar;
 #[allow(unsafe_code)]
 pub mod table;
@@ -82,6 +82,7 @@ pub use attend::MAX_QUANTIZED_HEAD_DIM;
 pub use block::{Bf16, Block, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, F32, GgmlType, QK};
 pub use cpu::{Feature, Features};
 pub use product::Activations;
+pub use rope::Rotation;
 pub use table::{Backend, Ops};
 pub use tile::TileMut;
 pub use view::{Matrix, Rows, ViewError};

@@ -2,27 +2,38 @@
 
 use crate::block::F32;
 
-/// Fills `freqs` with the turn per position of each pair: `freqs[i] = base^(-2 i / n) / factors[i]`, `n = 2 * freqs.len()`.
-///
-/// `factors` are a model's `rope_freqs`, 1 where it has none. Done once for a model.
-pub fn frequencies(freqs: &mut [f32], base: f32, factors: Option<&[F32]>) {
-    debug_assert!(factors.is_none_or(|f| f.len() == freqs.len()), "frequencies: shapes disagree");
-    let pairs = freqs.len() as f64;
-    for (i, freq) in freqs.iter_mut().enumerate() {
-        let factor = factors.and_then(|f| f.get(i)).map_or(1.0, |f| f.to_f32());
-        *freq = (libm::pow(f64::from(base), -(i as f64) / pairs) / f64::from(factor)) as f32;
-    }
+/// How a model turns its pairs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rotation<'m> {
+    /// From one pair to the next the angle is multiplied by this: `base^(-2 / n)` of the `n` values that rotate.
+    ratio: f32,
+    /// All angles are multiplied by this.
+    scale: f32,
+    /// The angle of pair `i` is divided by `factors[i]`, by 1 where there is none: a model's `rope_freqs`.
+    factors: &'m [F32],
 }
 
-/// Fills `cos_sin` with the cosines, then the sines, of `pos * freqs[i]`; it is twice as long as `freqs`.
-///
-/// The angle is reduced in f64, so the error does not grow with the position.
-pub fn cos_sin(cos_sin: &mut [f32], freqs: &[f32], pos: u32) {
-    debug_assert!(cos_sin.len() == 2 * freqs.len(), "cos_sin: shapes disagree");
-    let (cos, sin) = cos_sin.split_at_mut(cos_sin.len() / 2);
-    for ((cos, sin), freq) in cos.iter_mut().zip(sin).zip(freqs) {
-        let turns = f64::from(pos) * f64::from(*freq) * core::f64::consts::FRAC_1_PI / 2.0;
-        let angle = ((turns - libm::round(turns)) * core::f64::consts::TAU) as f32;
-        (*sin, *cos) = (libm::sinf(angle), libm::cosf(angle));
+impl<'m> Rotation<'m> {
+    /// Of `n_dims` values with this base, scale of all angles, and divisors of single ones.
+    pub fn new(n_dims: usize, base: f32, scale: f32, factors: &'m [F32]) -> Self {
+        let exponent = -2.0 / n_dims.max(1) as f32;
+        let ratio = libm::pow(f64::from(base), f64::from(exponent)) as f32;
+        Self { ratio, scale, factors }
+    }
+
+    /// Fills `cos_sin` with the cosines, then the sines, of the angles at `pos`, one of each for each pair.
+    ///
+    /// The angles are ggml's: f32, each the one before times the ratio. They are reduced in f64, so that the cosine and
+    /// sine of each are right at any size.
+    pub fn cos_sin(&self, cos_sin: &mut [f32], pos: u32) {
+        let (cos, sin) = cos_sin.split_at_mut(cos_sin.len() / 2);
+        let mut angle = pos as f32;
+        for (i, (cos, sin)) in cos.iter_mut().zip(sin).enumerate() {
+            let factor = self.factors.get(i).map_or(1.0, |factor| factor.to_f32());
+            let turns = f64::from(angle / factor * self.scale) * (0.5 * core::f64::consts::FRAC_1_PI);
+            let reduced = (turns - libm::round(turns)) * core::f64::consts::TAU;
+            (*sin, *cos) = (libm::sin(reduced) as f32, libm::cos(reduced) as f32);
+            angle *= self.ratio;
+        }
     }
 }

@@ -179,7 +179,7 @@ methods! {
         = lanes.layer_norm, dst.len() == x.len() && dst.len() == weight.len() && dst.len() == bias.len();
     /// `x[i] = e^(x[i] - max) / sum`; a NaN or two infinities make every value NaN.
     softmax(x: &mut [f32]) = lanes.softmax, true;
-    /// Turns the pairs `(x[2i], x[2i + 1])` by the angles of [`rope::cos_sin`](crate::rope::cos_sin), in place.
+    /// Turns the pairs `(x[2i], x[2i + 1])` by the angles of [`Rotation::cos_sin`](crate::Rotation::cos_sin), in place.
     ///
     /// `cos_sin` holds the cosines, then the sines; values of `x` behind its length stay as they are.
     rope_norm(x: &mut [f32], cos_sin: &[f32]) = lanes.rope_norm, x.len() >= cos_sin.len();
@@ -200,6 +200,33 @@ impl Ops {
     pub fn quantize_q4_1(self, dst: &mut [BlockQ4_1], src: &[f32]) {
         debug_assert!(dst.len() * QK == src.len(), "quantize_q4_1: shapes disagree");
         quantize::q4_1(dst, src);
+    }
+
+    /// `x[i]` rounded to the nearest half, ties to even.
+    pub fn round_to_f16(self, x: &mut [f32]) {
+        let mut halves = [F16::from_bits(0); 64];
+        for x in x.chunks_mut(64) {
+            let Some(halves) = halves.get_mut(..x.len()) else { return };
+            self.f16_from_f32(halves, x);
+            self.f32_from_f16(x, halves);
+        }
+    }
+
+    /// [`gelu`](Self::gelu) with argument and result rounded to halves; from 10 on, `x[i]` itself.
+    ///
+    /// That is what ggml computes: it looks the results up in a table of all halves (`ggml_vec_gelu_f32`).
+    pub fn gelu_f16(self, x: &mut [f32]) {
+        let mut results = [0.0; 64];
+        for x in x.chunks_mut(64) {
+            let Some(results) = results.get_mut(..x.len()) else { return };
+            results.iter_mut().zip(&*x).for_each(|(result, x)| *result = *x);
+            self.round_to_f16(results);
+            self.gelu(results);
+            self.round_to_f16(results);
+            for (x, result) in x.iter_mut().zip(&*results) {
+                *x = if *x >= 10.0 { *x } else { *result };
+            }
+        }
     }
 
     /// `dst[i] = src[i]`, to the bytes of a file.
@@ -270,8 +297,8 @@ impl Ops {
     /// Attention of one query head: `dst = sum over j of softmax(q . keys[j] * scale)_j * values[j]`.
     ///
     /// `q` and `dst` `(head_dim)`, `keys` and `values` `(n, head_dim)` of F32, F16, BF16 or Q8_0; zeros when `n` is 0.
-    /// One pass over the positions with a running maximum (Milakov and Gimelshein 2018), in chunks on the stack. A
-    /// Q8_0 cache takes `head_dim` up to [`MAX_QUANTIZED_HEAD_DIM`](crate::MAX_QUANTIZED_HEAD_DIM).
+    /// The positions pass by in chunks on the stack. In an F16 cache the weights `softmax(..)_j` are rounded to halves,
+    /// as ggml does it (`q` then had better be rounded too: [`round_to_f16`](Self::round_to_f16)). A Q8_0 cache takes `head_dim` up to [`MAX_QUANTIZED_HEAD_DIM`](crate::MAX_QUANTIZED_HEAD_DIM).
     pub fn attend(self, dst: &mut [f32], q: &[f32], keys: Matrix<'_>, values: Matrix<'_>, scale: f32) {
         debug_assert!(
             dst.len() == values.cols() && q.len() == keys.cols() && keys.rows() == values.rows(),

@@ -284,6 +284,13 @@ fn element_wise_operations_are_right() {
             check("add_f32le", &|d| ops.add_f32le(d, &w), &|x, _, w| x + w, 1.0);
             check("silu", &|d| ops.silu(d), &|x, _, _| reference::silu(x), 6.0);
             check("gelu", &|d| ops.gelu(d), &|x, _, _| reference::gelu(x), 12.0);
+            // Halves: the argument moves by 2^-11 of itself, where the slope is at most 1.13, and so does the result.
+            let mut halves = x.clone();
+            ops.gelu_f16(&mut halves);
+            for (got, x) in halves.iter().zip(&x) {
+                let bound = 2.2 * 2f64.powi(-11) * f64::from(x.abs()) + 2f64.powi(-24);
+                close(*got, reference::gelu(f64::from(*x)), bound, &format!("{ops:?} gelu_f16 {n}"));
+            }
             check("silu_mul", &|d| ops.silu_mul(d, &y), &|x, y, _| reference::silu(x) * y, 7.0);
             let mut dst = x.clone();
             ops.axpy(&mut dst, 0.7, &y);
@@ -384,17 +391,18 @@ fn rope_turns_both_kinds_of_pairs() {
             [(2, 2), (8, 8), (10, 6), (16, 16), (64, 64), (80, 80), (80, 32), (100, 98), (128, 128)]
         {
             for pos in [0u32, 1, 77, 4095, 1_000_000] {
-                let mut freqs = vec![0.0; n / 2];
-                rope::frequencies(&mut freqs, 10_000.0, None);
                 let mut cos_sin = vec![0.0; n];
-                rope::cos_sin(&mut cos_sin, &freqs, pos);
+                Rotation::new(n, 10_000.0, 1.0, &[]).cos_sin(&mut cos_sin, pos);
                 let x = rng.f32s(head_dim);
                 let (mut norm, mut neox) = (x.clone(), x.clone());
                 ops.rope_norm(&mut norm, &cos_sin);
                 ops.rope_neox(&mut neox, &cos_sin);
-                // The frequency is rounded to f32, so the angle is off by eps / 2 of itself; then come five roundings.
-                let bound = (f64::from(pos) + 8.0) * EPS;
+                let ratio = 10_000f64.powf(-2.0 / n as f64);
                 for i in 0..n / 2 {
+                    // The exponent is rounded (ln 10000 times its error in the ratio), the ratio and each product of
+                    // the angle too: pair i's angle is off by at most 4 i eps of itself. Five more roundings follow.
+                    let angle = f64::from(pos) * ratio.powi(i as i32);
+                    let bound = (angle * 4.0 * i as f64 + 8.0) * EPS;
                     for (got, (a, b)) in [(&norm, (2 * i, 2 * i + 1)), (&neox, (i, i + n / 2))] {
                         let pair = (f64::from(x[a]), f64::from(x[b]));
                         let want = reference::rope_pair(pair, pos, 10_000.0, i, n / 2);
@@ -450,7 +458,10 @@ fn attention_is_right() {
                 for (i, (got, want)) in got.iter().zip(&want).enumerate() {
                     let largest =
                         vf.iter().skip(i).step_by(head_dim).fold(0.0f64, |m, x| m.max(f64::from(x.abs())));
-                    let bound = (2.0 * score_error + (n + 16) as f64 * EPS) * largest;
+                    // Weights rounded to halves: by 2^-11 of themselves, or 2^-25 where they are subnormal.
+                    let halves =
+                        if ty == GgmlType::F16 { 2f64.powi(-11) + n as f64 * 2f64.powi(-25) } else { 0.0 };
+                    let bound = (2.0 * score_error + (n + 16) as f64 * EPS + halves) * largest;
                     close(*got, *want, bound, &format!("{ops:?} {ty:?} {head_dim} {n}"));
                 }
             }

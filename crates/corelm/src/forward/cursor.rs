@@ -13,8 +13,8 @@ pub(crate) enum Stage {
     Rope,
     /// Attention.
     Attend,
-    /// Quantizes what attention gave.
-    AttnQuantize,
+    /// Rounds what attention gave to what its projection reads.
+    AttnRound,
     /// Projects it back.
     AttnOut,
     /// Adds it to the residual stream.
@@ -57,8 +57,8 @@ impl Cursor {
             Stage::AttnNorm => Stage::Qkv,
             Stage::Qkv => Stage::Rope,
             Stage::Rope => Stage::Attend,
-            Stage::Attend => Stage::AttnQuantize,
-            Stage::AttnQuantize => Stage::AttnOut,
+            Stage::Attend => Stage::AttnRound,
+            Stage::AttnRound => Stage::AttnOut,
             Stage::AttnOut => Stage::AttnAdd,
             Stage::AttnAdd => Stage::FfnNorm,
             Stage::FfnNorm => Stage::FfnUp,
