@@ -31,6 +31,10 @@ use scratch::{row, row_mut};
 /// Weights that one unit of a matrix product reads, about.
 const UNIT_WEIGHTS: usize = 32 * 1024;
 
+/// Largest magnitude in the residual stream: beyond it a norm's sum of 65536 squares could overflow, and the norm of
+/// nonsense would be a harmless-looking row of zeros.
+const LARGEST: f32 = 1e16;
+
 /// The model, its memory and the batch in work.
 pub(crate) struct Forward<'a, 'm> {
     pub(crate) ops: Ops,
@@ -44,7 +48,7 @@ pub(crate) struct Forward<'a, 'm> {
     /// Tokens in the batch.
     pub(crate) m: usize,
     pub(crate) wants_logits: bool,
-    /// Whether the residual stream and the logits of this pass are finite so far.
+    /// Whether the residual stream (up to [`LARGEST`]) and the logits of this pass are finite so far.
     pub(crate) is_finite: bool,
 }
 
@@ -289,7 +293,7 @@ impl Forward<'_, '_> {
         let rows = product_rows(units.clone(), dim);
         product(self.ops, self.workers, s.logits, units, &xb, &[self.weights.output])?; // (1, vocab_size)
         let rows = rows.start..rows.end.min(s.logits.len());
-        self.is_finite &= all_finite(s.logits.get(rows)?);
+        self.is_finite &= all_within(s.logits.get(rows)?, f32::MAX);
         Some(())
     }
 
@@ -317,7 +321,7 @@ impl Forward<'_, '_> {
             let (xb, x) = (row_mut(s.xb, dim, i)?, row_mut(s.x, dim, i)?);
             add_bias(self.ops, xb, bias);
             self.ops.add(x, xb); // (dim)
-            self.is_finite &= all_finite(x);
+            self.is_finite &= all_within(x, LARGEST);
         }
         Some(())
     }
@@ -354,9 +358,9 @@ fn round_for(weights: &[Matrix<'_>], ops: Ops, x: &mut [f32], xq: &mut [BlockQ8_
     Some(())
 }
 
-/// Without an early way out, so that it vectorises.
-fn all_finite(x: &[f32]) -> bool {
-    x.iter().fold(true, |all, x| all & x.is_finite())
+/// Whether no magnitude is above `largest` and nothing is NaN. Without an early way out, so that it vectorises.
+fn all_within(x: &[f32], largest: f32) -> bool {
+    x.iter().fold(true, |all, x| all & (x.abs() <= largest))
 }
 
 /// `m` rows of `k` values for a product to read; `xq` counts where the stage before has quantized them.

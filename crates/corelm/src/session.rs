@@ -93,7 +93,8 @@ pub enum SessionError {
         /// Size of the vocabulary.
         vocab_size: usize,
     },
-    /// A value became infinite or not a number: the weights are damaged, or made for a wider range.
+    /// A value became infinite, not a number or too large to normalize: the weights are damaged, or made for a wider
+    /// range.
     NonFinite {
         /// First position of the batch in work.
         pos: usize,
