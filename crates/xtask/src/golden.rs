@@ -3,6 +3,10 @@
 //! The files are `../shared/models/golden/<model>.json`. Each case lists the prompt's ids, the greedy continuation, and
 //! for each step of it the five largest logits *before* the id is chosen. We feed exactly those ids (teacher forcing)
 //! and compare what comes out at each position.
+//!
+//! Where F16 weights or an F16 cache round on the way, a rounding now and then falls to the other side of a tie than in
+//! the reference, because sums are made in another order; later logits are then off by what such roundings are worth.
+//! Those cases have a wider last bound, [`HALVES`]; the ids stay the same, and how many steps needed it is told.
 
 pub mod runs;
 
@@ -14,6 +18,9 @@ use serde_json::Value;
 const LOGIT_TOLERANCE: f64 = 2e-3;
 /// How far the logits of a quantized model may be off, as a share of their root mean square.
 const RMS_SHARE: f64 = 0.03;
+/// How far logits may be off once halves were rounded otherwise, as a share of their root mean square: unquantized
+/// models (measured: 0.0022) and quantized ones (0.048).
+const HALVES: [f64; 2] = [0.004, 0.06];
 
 /// Golden outputs of one model.
 pub struct Golden {
@@ -62,6 +69,38 @@ impl Golden {
     pub fn is_quantized(&self) -> bool {
         !["-f32.gguf", "-f16.gguf"].iter().any(|suffix| self.model.ends_with(suffix))
     }
+
+    /// Whether values are rounded to halves on the way, by the weights or by the cache of `case`.
+    fn has_halves(&self, case: &Case) -> bool {
+        case.kv == "f16" || self.model.ends_with("-f16.gguf")
+    }
+
+    /// Compares the JSON lines printed while the [`fed_ids`](Case::fed_ids) of `case` were fed, one for each position,
+    /// and gives the number of steps that needed the bound for halves.
+    ///
+    /// # Errors
+    ///
+    /// When a position is missing, a logit is too far off, or the largest logit belongs to another id although the gap
+    /// to the second is wider than the tolerance.
+    pub fn compare(&self, case: &Case, printed: &str) -> Result<usize> {
+        let objects = json_lines::objects(printed)?;
+        let objects = objects.iter().filter(|object| object["top"].is_array());
+        let positions: Vec<Logits> = objects.map(Logits::parse).collect::<Result<_>>()?;
+        let n_fed = case.prompt_ids.len() + case.ids.len() - 1;
+        ensure!(positions.len() == n_fed, "{} positions printed for {n_fed} ids fed", positions.len());
+        let mut n_rounded = 0;
+        for (i, (want, got)) in case.steps.iter().zip(&positions[case.prompt_ids.len() - 1..]).enumerate() {
+            let tolerance = if self.is_quantized() { RMS_SHARE * want.rms } else { LOGIT_TOLERANCE };
+            let halves = HALVES[usize::from(self.is_quantized())] * want.rms;
+            let limit = if self.has_halves(case) { halves.max(tolerance) } else { tolerance };
+            let what = || format!("step {i} of `{}`", case.prompt);
+            let off = want.distance(got);
+            ensure!(off <= limit, "{}: a logit is off by {off:.5}, more than {limit:.5}", what());
+            want.compare_first(got, self.is_quantized().then_some(tolerance)).with_context(what)?;
+            n_rounded += usize::from(off > tolerance);
+        }
+        Ok(n_rounded)
+    }
 }
 
 impl Case {
@@ -83,26 +122,6 @@ impl Case {
         let fed = self.prompt_ids.iter().chain(self.ids.iter().take(self.ids.len().saturating_sub(1)));
         fed.map(u64::to_string).collect::<Vec<_>>().join(",")
     }
-
-    /// Compares the JSON lines printed while [`Case::fed_ids`] were fed, one for each position.
-    ///
-    /// # Errors
-    ///
-    /// When a position is missing, a logit is too far off, or the largest logit belongs to another id although the gap
-    /// to the second is wider than the tolerance.
-    pub fn compare(&self, printed: &str, is_quantized: bool) -> Result<()> {
-        let objects = json_lines::objects(printed)?;
-        let objects = objects.iter().filter(|object| object["top"].is_array());
-        let positions: Vec<Logits> = objects.map(Logits::parse).collect::<Result<_>>()?;
-        let n_fed = self.prompt_ids.len() + self.ids.len() - 1;
-        ensure!(positions.len() == n_fed, "{} positions printed for {n_fed} ids fed", positions.len());
-        for (i, (want, got)) in self.steps.iter().zip(&positions[self.prompt_ids.len() - 1..]).enumerate() {
-            let tolerance = if is_quantized { RMS_SHARE * want.rms } else { LOGIT_TOLERANCE };
-            want.compare(got, tolerance, is_quantized)
-                .with_context(|| format!("step {i} of `{}`", self.prompt))?;
-        }
-        Ok(())
-    }
 }
 
 impl Logits {
@@ -115,24 +134,21 @@ impl Logits {
         Ok(Logits { rms: value["rms"].as_f64().context("no `rms`")?, top })
     }
 
-    fn compare(&self, got: &Logits, tolerance: f64, is_quantized: bool) -> Result<()> {
-        for (rank, (want, got)) in self.top.iter().zip(&got.top).enumerate() {
-            let off = (want.1 - got.1).abs();
-            ensure!(
-                off <= tolerance,
-                "logit {rank} is {} for {}, off by more than {tolerance:.4}",
-                got.1,
-                want.1
-            );
-        }
-        for want in &self.top {
-            let got = got.top.iter().find(|got| got.0 == want.0);
-            let off = got.map_or(0.0, |got| (want.1 - got.1).abs());
-            ensure!(off <= tolerance, "the logit of id {} is off by {off}, more than {tolerance:.4}", want.0);
-        }
+    /// The largest difference: of the logits at each rank, and of those of each id that both have.
+    fn distance(&self, got: &Logits) -> f64 {
+        let ranks = self.top.iter().zip(&got.top).map(|(want, got)| (want.1 - got.1).abs());
+        let of_id =
+            |want: &(u64, f64)| got.top.iter().find(|got| got.0 == want.0).map(|got| (want.1 - got.1).abs());
+        // `max` would let a NaN pass; no number is as far off.
+        let far = |a: f64, b: f64| if b.is_nan() { f64::INFINITY } else { a.max(b) };
+        ranks.chain(self.top.iter().filter_map(of_id)).fold(0.0, far)
+    }
+
+    /// Whether the largest logit is that of the same id; a gap of at most `tie` decides nothing.
+    fn compare_first(&self, got: &Logits, tie: Option<f64>) -> Result<()> {
         let gap = self.top[0].1 - self.top[1].1;
-        let is_clear = !is_quantized || gap > tolerance;
-        ensure!(!is_clear || self.top[0].0 == got.top[0].0, "id {} for {}", got.top[0].0, self.top[0].0);
+        let may_differ = tie.is_some_and(|tie| gap <= tie);
+        ensure!(may_differ || self.top[0].0 == got.top[0].0, "id {} for {}", got.top[0].0, self.top[0].0);
         Ok(())
     }
 }
@@ -171,33 +187,50 @@ mod tests {
         let golden = Golden::parse(GOLDEN).unwrap();
         assert!(!golden.is_quantized());
         assert_eq!(golden.cases[0].fed_ids(), "1,7,9");
-        golden.cases[0].compare(&printed((9, 5.001), (2, 4.901)), false).unwrap();
+        assert_eq!(golden.compare(&golden.cases[0], &printed((9, 5.001), (2, 4.901))).unwrap(), 0);
+    }
+
+    /// The golden file as that of another model and cache, compared with what was printed.
+    fn compare(model: &str, kv: &str, printed: &str) -> Result<usize> {
+        let text =
+            GOLDEN.replace("tiny-f32.gguf", model).replace("\"kv\": \"f32\"", &format!("\"kv\": \"{kv}\""));
+        let golden = Golden::parse(&text).unwrap();
+        golden.compare(&golden.cases[0], printed)
     }
 
     #[test]
     fn quantized_models_have_their_own_tolerance() {
-        let case = &Golden::parse(GOLDEN).unwrap().cases[0];
         let near = printed((9, 5.2), (2, 4.8));
-        assert!(case.compare(&near, false).is_err());
-        case.compare(&near, true).unwrap();
+        assert!(compare("tiny-f32.gguf", "f32", &near).is_err());
+        assert_eq!(compare("tiny-q4_0.gguf", "f32", &near).unwrap(), 0);
         // The gap of 0.1 is narrower than 3 % of 10, so the two may change places, but only there.
-        case.compare(&printed((2, 5.0), (9, 4.9)), true).unwrap();
-        assert!(case.compare(&printed((2, 5.0), (9, 4.999)), false).is_err());
-        assert!(case.compare(&printed((9, 5.4), (2, 4.9)), true).is_err());
+        assert!(compare("tiny-q4_0.gguf", "f32", &printed((2, 5.0), (9, 4.9))).is_ok());
+        assert!(compare("tiny-f32.gguf", "f32", &printed((2, 5.0), (9, 4.999))).is_err());
+        assert!(compare("tiny-q4_0.gguf", "f32", &printed((9, 5.4), (2, 4.9))).is_err());
+    }
+
+    #[test]
+    fn halves_have_a_wider_bound_and_are_counted() {
+        let near = printed((9, 5.03), (2, 4.9));
+        assert!(compare("tiny-f32.gguf", "f32", &near).is_err());
+        assert_eq!(compare("tiny-f32.gguf", "f16", &near).unwrap(), 1);
+        assert_eq!(compare("tiny-f16.gguf", "f32", &near).unwrap(), 1);
+        assert!(compare("tiny-f32.gguf", "f16", &printed((9, 5.05), (2, 4.9))).is_err());
+        assert!(compare("tiny-f32.gguf", "f16", &printed((2, 5.03), (9, 4.9))).is_err());
     }
 
     #[test]
     fn another_id_on_top_is_found() {
-        let case = &Golden::parse(GOLDEN).unwrap().cases[0];
         let wrong = printed((9, 5.0), (2, 4.9)).replace("[[2,6.0]", "[[8,6.0]");
-        assert!(format!("{:#}", case.compare(&wrong, true).unwrap_err()).contains("id 8 for 2"));
+        assert!(
+            format!("{:#}", compare("tiny-q4_0.gguf", "f32", &wrong).unwrap_err()).contains("id 8 for 2")
+        );
     }
 
     #[test]
     fn missing_positions_and_odd_files_are_refused() {
-        let case = &Golden::parse(GOLDEN).unwrap().cases[0];
         let cut: String = printed((9, 5.0), (2, 4.9)).lines().take(2).map(|l| format!("{l}\n")).collect();
-        assert!(case.compare(&cut, false).is_err());
+        assert!(compare("tiny-f32.gguf", "f32", &cut).is_err());
         assert!(Golden::parse("{}").is_err());
         assert!(Golden::parse(&GOLDEN.replace("\"ids\": [9, 2]", "\"ids\": [9]")).is_err());
     }

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 pub enum Outcome {
     /// So many tests or checks passed.
     Passed(usize),
+    /// So many passed, and there is this to say about them.
+    Noted(usize, String),
     /// Nothing was checked, for this reason.
     Skipped(String),
 }
@@ -57,11 +59,12 @@ impl Steps {
         match outcome {
             Ok(Outcome::Passed(1)) => println!("ok {seconds:>8.1} s"),
             Ok(Outcome::Passed(n)) => println!("ok {seconds:>8.1} s  {n} passed"),
+            Ok(Outcome::Noted(n, ref note)) => println!("ok {seconds:>8.1} s  {n} passed; {note}"),
             Ok(Outcome::Skipped(ref reason)) => println!("skipped: {reason}"),
             Err(ref error) => println!("FAILED {seconds:>4.1} s\n{error:#}\n"),
         }
         match outcome {
-            Ok(Outcome::Passed(n)) => self.passed += n,
+            Ok(Outcome::Passed(n) | Outcome::Noted(n, _)) => self.passed += n,
             Ok(Outcome::Skipped(_)) => self.skipped.push(name.to_owned()),
             Err(_) => self.failures.push(name.to_owned()),
         }

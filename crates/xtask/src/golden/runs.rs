@@ -43,13 +43,13 @@ pub fn on_host(corelm: &Path, backend: &str) -> Result<Outcome> {
             line
         };
         let printed = process::output(with("logits").args(["--ids", &case.fed_ids()]))?;
-        case.compare(&printed, golden.is_quantized())?;
+        let n_rounded = golden.compare(case, &printed)?;
         if !golden.is_quantized() {
             let n = case.ids.len().to_string();
             let greedy = ["--prompt", &case.prompt, "--n-predict", &n, "--temp", "0", "--ignore-eos"];
             case.same_ids(&process::output(with("generate").args(greedy))?)?;
         }
-        Ok(())
+        Ok(n_rounded)
     })
 }
 
@@ -64,12 +64,12 @@ pub fn in_qemu(image: &Path, cpu: Cpu) -> Result<Outcome> {
             let line = format!("mode={mode} model=initrd kv={} json=1{words}", case.kv);
             Boot { initrd: Some(model.to_owned()), ..Boot::new(cpu, line) }.checked(image)
         };
-        case.compare(&boot("golden", &word("ids", &case.fed_ids()))?, golden.is_quantized())?;
+        let n_rounded = golden.compare(case, &boot("golden", &word("ids", &case.fed_ids()))?)?;
         if !golden.is_quantized() {
             let words = word("prompt", &case.prompt) + &word("n", &case.ids.len().to_string());
             case.same_ids(&boot("generate", &words)?)?;
         }
-        Ok(())
+        Ok(n_rounded)
     })
 }
 
@@ -82,26 +82,29 @@ impl Case {
     }
 }
 
-fn each_case(mut body: impl FnMut(&Golden, &Path, &Case) -> Result<()>) -> Result<Outcome> {
+/// Runs `body` on each case; it gives the number of steps that needed the bound for halves.
+fn each_case(mut body: impl FnMut(&Golden, &Path, &Case) -> Result<usize>) -> Result<Outcome> {
     let Some(shared) = workspace::shared()? else { return Ok(Outcome::Skipped("no ../shared".into())) };
     let models = shared.join("models");
     let mut files: Vec<PathBuf> = fs::read_dir(models.join("golden"))?
         .map(|entry| entry.map(|e| e.path()))
         .collect::<Result<_, _>>()?;
     files.sort();
-    let mut n = 0;
+    let (mut n, mut n_steps, mut n_rounded) = (0, 0, 0);
     for file in files {
         let golden =
             fs::read_to_string(&file).map_err(anyhow::Error::from).and_then(|text| Golden::parse(&text));
         let golden = golden.with_context(|| format!("golden file {}", file.display()))?;
         for case in &golden.cases {
             let what = || format!("{}, KV cache {}", golden.model, case.kv);
-            body(&golden, &models.join(&golden.model), case).with_context(what)?;
+            n_rounded += body(&golden, &models.join(&golden.model), case).with_context(what)?;
+            n_steps += case.ids.len();
             n += 1;
         }
     }
     ensure!(n > 0, "no golden case in {}", models.display());
-    Ok(Outcome::Passed(n))
+    let note = format!("{n_rounded} of {n_steps} steps within the bound for halves only");
+    Ok(if n_rounded > 0 { Outcome::Noted(n, note) } else { Outcome::Passed(n) })
 }
 
 #[cfg(test)]
@@ -116,10 +119,10 @@ mod tests {
                 golden.is_quantized() != (golden.model.contains("-f32") || golden.model.contains("-f16"))
             );
             ensure!(case.fed_ids().split(',').count() == case.prompt_ids.len() + case.ids.len() - 1);
-            Ok(())
+            Ok(0)
         });
         match outcome.unwrap() {
-            Outcome::Passed(n) => assert!(n > 0),
+            Outcome::Passed(n) | Outcome::Noted(n, _) => assert!(n > 0),
             Outcome::Skipped(reason) => println!("skipped: {reason}"),
         }
     }
