@@ -42,10 +42,12 @@ pub fn run(args: &GenerateArgs) -> Outcome {
         let mut receiver = |event: Event<'_>| {
             written = match event {
                 Event::Token { token, logits } if args.json => {
-                    let Summary { mean, rms, .. } = Summary::of(logits);
-                    let top = Summary::of(logits).top_json();
+                    let summary = Summary::of(logits);
                     let piece = String::from_utf8_lossy(&piece(tokenizer, token)).into_owned();
-                    let line = json!({ "id": token, "piece": piece, "mean": mean, "rms": rms, "top": top });
+                    let line = json!({
+                        "id": token, "piece": piece, "mean": summary.mean, "rms": summary.rms,
+                        "top": summary.top_json(),
+                    });
                     writeln!(out, "{line}")
                 }
                 Event::Text(text) if !args.json => out.write_all(text.as_bytes()).and_then(|()| out.flush()),
