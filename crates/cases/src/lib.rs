@@ -1,2 +1,25 @@
-//! Cases.
+//! What corelm tests and times, once, as data: the same functions run on a host, in an emulator and on boards.
+//!
+//! - [`TESTS`](conformance::TESTS): what every back-end must get right;
+//! - [`CASES`](cases::CASES): what is timed, with shapes and targets, run by [`bench::run_benchmark_suite`] against any
+//!   [`bench::Clock`], or one by one by any [`bench::Bencher`];
+//! - [`synth`]: models with random weights and real tokenizers, for both.
+//!
+//! Nothing here allocates: whoever runs it lends the memory. Unlike the engine, this crate may panic: that is how a test
+//! fails.
 #![no_std]
+#![forbid(unsafe_code)]
+
+pub mod bench;
+pub mod cases;
+pub mod conformance;
+mod data;
+mod model;
+mod random;
+pub mod synth;
+mod text;
+mod weights;
+
+pub use bench::{BenchmarkConfig, BenchmarkStats, run_benchmark_suite};
+pub use cases::CASES;
+pub use conformance::{Stand, TEST_BYTES, TESTS, Test};

@@ -1,0 +1,505 @@
+//! Runs cases against a clock, and says what came out.
+
+use core::fmt;
+use core::mem::MaybeUninit;
+
+use corelm::arena::Arena;
+use corelm::ops::{Backend, Features, Ops, Workers};
+
+use super::case::{Bencher, Case, CaseError, CaseName, Lab};
+use super::clock::{Clock, ClockCost, Unit};
+use super::stats::BenchmarkStats;
+use crate::cases::{CASE_BYTES, MODEL_BYTES, write_model};
+use crate::text::Text;
+
+/// How a suite is run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BenchmarkConfig<'a> {
+    /// Iterations before anything is measured.
+    pub warmup_iterations: usize,
+    /// Samples for each case, at most [`MAX_SAMPLES`].
+    pub measurement_iterations: usize,
+    /// Whether the SIMD back-ends run beside the scalar one.
+    pub use_simd: bool,
+    /// Whether each row also shows mean, deviation, p99 and samples.
+    pub verbose: bool,
+    /// Whether each row is also written as a JSON line.
+    pub json: bool,
+    /// Cases with more floating-point operations in one iteration are left out.
+    pub max_flops: u64,
+    /// Counts of the clock after which a case takes no further sample; warm-up obeys it too. Bounds slow cases.
+    pub case_budget: u64,
+    /// Only cases whose full name contains this text.
+    pub filter: &'a str,
+    /// The CPU's name, for the JSON lines.
+    pub cpu: &'a str,
+}
+
+/// Most samples of one case.
+pub const MAX_SAMPLES: usize = 1000;
+
+/// Memory that is enough for a suite: the model, the largest case, the samples.
+pub const SUITE_BYTES: usize = MODEL_BYTES + CASE_BYTES + SAMPLES_BYTES;
+const SAMPLES_BYTES: usize = MAX_SAMPLES * size_of::<f64>() + 2 * Arena::ALIGN;
+
+impl BenchmarkConfig<'_> {
+    /// What an emulator can do in a minute: its counts repeat, so few samples say all; of the model, single tokens.
+    pub const QUICK: BenchmarkConfig<'static> = BenchmarkConfig {
+        warmup_iterations: 1,
+        measurement_iterations: 3,
+        use_simd: true,
+        verbose: false,
+        json: false,
+        max_flops: 60_000_000,
+        case_budget: u64::MAX,
+        filter: "",
+        cpu: "",
+    };
+}
+
+impl Default for BenchmarkConfig<'_> {
+    fn default() -> Self {
+        BenchmarkConfig {
+            warmup_iterations: 100,
+            measurement_iterations: MAX_SAMPLES,
+            max_flops: u64::MAX,
+            ..BenchmarkConfig::QUICK
+        }
+    }
+}
+
+/// What the host of a suite lends.
+pub struct Host<'a> {
+    /// What counts.
+    pub clock: &'a dyn Clock,
+    /// The features that this CPU and its system allow.
+    pub features: Features,
+    /// The cores to run on.
+    pub workers: &'a dyn Workers,
+    /// Memory; [`SUITE_BYTES`] are enough, and with less some cases fail. What it holds is unspecified.
+    pub memory: &'a mut [MaybeUninit<u8>],
+}
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct CaseReport {
+    /// Which case, on which back-end.
+    pub name: CaseName,
+    /// The case's own numbers.
+    pub bytes: u64,
+    /// Floating-point operations of one iteration.
+    pub flops: u64,
+    /// The target in nanoseconds, if there is one.
+    pub target_ns: Option<u64>,
+    /// What the samples count.
+    pub unit: Unit,
+    /// Counts in a second, where they are time.
+    pub hz: Option<u64>,
+    /// What the samples say, or why there are none.
+    pub result: Result<BenchmarkStats, CaseError>,
+}
+
+/// How a measured case stands to its target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The case has no target.
+    NoTarget,
+    /// The median is within it.
+    Met,
+    /// The median is beyond it.
+    Missed,
+    /// The clock counts something that is no time, so there is nothing to say.
+    NotComparable,
+}
+
+impl Verdict {
+    /// The word printed in the table.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Verdict::NoTarget => "-",
+            Verdict::Met => "met",
+            Verdict::Missed => "MISSED",
+            Verdict::NotComparable => "n/a",
+        }
+    }
+}
+
+impl CaseReport {
+    /// The median in nanoseconds, where the clock's counts are time.
+    pub fn median_ns(&self) -> Option<f64> {
+        let hz = self.hz.filter(|_| self.unit.is_time())?;
+        Some(self.result.ok()?.median * 1e9 / hz as f64)
+    }
+
+    /// Whether the target is met; see [`Verdict`].
+    pub fn meets_targets(&self) -> Verdict {
+        match (self.target_ns, self.median_ns()) {
+            (None, _) => Verdict::NoTarget,
+            (Some(_), None) => Verdict::NotComparable,
+            (Some(target), Some(median)) if median <= target as f64 => Verdict::Met,
+            (Some(_), Some(_)) => Verdict::Missed,
+        }
+    }
+
+    /// Writes the row as one JSON object and a newline; `cpu` says where it ran.
+    ///
+    /// # Errors
+    ///
+    /// What `out` reports.
+    pub fn write_json(&self, out: &mut dyn fmt::Write, cpu: &str) -> fmt::Result {
+        write!(out, "{{\"case\":\"{}\",\"cpu\":\"{cpu}\",\"unit\":\"{}\"", self.name, self.unit)?;
+        match self.result {
+            Err(error) => write!(out, ",\"error\":\"{error}\"")?,
+            Ok(s) => write!(
+                out,
+                ",\"iterations\":{},\"min\":{:.3},\"median\":{:.3},\"mean\":{:.3},\"stddev\":{:.3},\"p90\":{:.3},\
+                 \"p99\":{:.3},\"max\":{:.3}",
+                s.iterations, s.min, s.median, s.mean, s.stddev, s.p90, s.p99, s.max
+            )?,
+        }
+        write!(out, ",\"bytes\":{},\"flops\":{}", self.bytes, self.flops)?;
+        if let Some(target) = self.target_ns {
+            write!(out, ",\"target_ns\":{target},\"target\":\"{}\"", self.meets_targets().name())?;
+        }
+        out.write_str("}\n")
+    }
+
+    /// Writes the row of the table; [`print_header`] writes the heading that belongs to it.
+    ///
+    /// # Errors
+    ///
+    /// What `out` reports.
+    pub fn write_row(&self, out: &mut dyn fmt::Write, verbose: bool) -> fmt::Result {
+        write!(out, "{:<44}", self.name)?;
+        match self.result {
+            Err(error) => write!(out, " {error}")?,
+            Ok(s) => {
+                write!(out, " {:>14.1} {:>14.1} {:>14.1}", s.min, s.median, s.p90)?;
+                match self.bytes as f64 / s.median {
+                    rate if self.bytes > 0 && rate.is_finite() => write!(out, " {rate:>8.3}")?,
+                    _ => write!(out, " {:>8}", "-")?,
+                }
+                write!(out, " {:>6}", self.meets_targets().name())?;
+                if verbose {
+                    let mark = if s.has_outliers() { " outliers" } else { "" };
+                    write!(
+                        out,
+                        "  mean {:.1} sd {:.1} p99 {:.1} n {}{mark}",
+                        s.mean, s.stddev, s.p99, s.iterations
+                    )?;
+                }
+            }
+        }
+        out.write_str("\n")
+    }
+}
+
+/// The result of a suite in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Cases that were timed.
+    pub n_timed: usize,
+    /// Cases that could not be timed; any makes the suite a failure.
+    pub n_failed: usize,
+    /// Targets that were met.
+    pub n_met: usize,
+    /// Targets that were missed.
+    pub n_missed: usize,
+    /// Cases that were left out because of [`BenchmarkConfig::max_flops`].
+    pub n_left_out: usize,
+}
+
+impl Summary {
+    /// Whether every case ran and no comparable target was missed.
+    pub fn meets_targets(&self) -> bool {
+        self.n_failed == 0 && self.n_missed == 0
+    }
+
+    /// Counts one more row.
+    pub fn add(&mut self, report: &CaseReport) {
+        match report.result {
+            Ok(_) => self.n_timed += 1,
+            Err(_) => self.n_failed += 1,
+        }
+        match report.meets_targets() {
+            Verdict::Met => self.n_met += 1,
+            Verdict::Missed => self.n_missed += 1,
+            Verdict::NoTarget | Verdict::NotComparable => {}
+        }
+    }
+}
+
+/// Runs `cases` on every back-end of the host, the same case on one after the other, and writes a row for each to `out`
+/// as soon as it is there, a heading before and a summary behind. A case that does not depend on the back-end runs once,
+/// on the best.
+///
+/// # Errors
+///
+/// What `out` reports.
+pub fn run_benchmark_suite(
+    cases: &[Case],
+    config: &BenchmarkConfig<'_>,
+    host: Host<'_>,
+    out: &mut dyn fmt::Write,
+) -> Result<Summary, fmt::Error> {
+    let Host { clock, features, workers, memory } = host;
+    let unit = clock.unit();
+    let available =
+        || Ops::available(features).filter(|ops| config.use_simd || ops.backend() == Backend::Scalar);
+    let best = available().last().unwrap_or(Ops::scalar());
+    let is_wanted = |case: &Case, ops: Ops| {
+        (case.per_backend || ops == best) && contains(&case.full_name(ops), config.filter)
+    };
+    let (front, memory) = memory.split_at_mut(SAMPLES_BYTES.min(memory.len()));
+    let samples = Arena::new(front).alloc(MAX_SAMPLES, 0.0).unwrap_or_default();
+    let mut bench = Bench { clock, cost: ClockCost::measure(clock), config, samples, n_samples: 0 };
+    let needs_model = cases.iter().any(|case| {
+        case.needs_model && case.flops <= config.max_flops && available().any(|ops| is_wanted(case, ops))
+    });
+    let (model, memory) = match needs_model && memory.len() >= MODEL_BYTES + CASE_BYTES {
+        true => write_model(memory).unwrap_or_default(),
+        // Where there is no room, the cases that need the model say so.
+        false => (&[][..], memory),
+    };
+    let mut summary = Summary::default();
+    print_header(out, unit)?;
+    for case in cases {
+        for ops in available().filter(|&ops| is_wanted(case, ops)) {
+            if case.flops > config.max_flops {
+                summary.n_left_out += 1;
+                continue;
+            }
+            let report = run_case(case, ops, &mut bench, Lent { workers, memory: &mut *memory, model });
+            summary.add(&report);
+            report.write_row(out, config.verbose)?;
+            if config.json {
+                report.write_json(out, config.cpu)?;
+            }
+        }
+    }
+    print_summary(out, &summary, unit)?;
+    Ok(summary)
+}
+
+/// Runs one case on one back-end.
+fn run_case(case: &Case, ops: Ops, bench: &mut Bench<'_>, lent: Lent<'_>) -> CaseReport {
+    bench.n_samples = 0;
+    let Lent { workers, memory, model } = lent;
+    let outcome = (case.body)(&mut Lab { ops, workers, memory, model, bencher: bench });
+    let hz = bench.clock.hz();
+    let result = outcome.and_then(|()| match bench.samples.get_mut(..bench.n_samples) {
+        Some(samples) if !samples.is_empty() => Ok(BenchmarkStats::from_samples(samples, hz)),
+        _ => Err(CaseError::Memory),
+    });
+    CaseReport {
+        name: case.full_name(ops),
+        bytes: case.bytes,
+        flops: case.flops,
+        target_ns: case.target.map(|target| target.nanoseconds),
+        unit: bench.clock.unit(),
+        hz,
+        result,
+    }
+}
+
+/// The heading over [`CaseReport::write_row`].
+///
+/// # Errors
+///
+/// What `out` reports.
+pub fn print_header(out: &mut dyn fmt::Write, unit: Unit) -> fmt::Result {
+    let per = match unit {
+        Unit::EmulatedInstructions => "B/insn",
+        Unit::EmulatedTicks => "B/tick",
+        Unit::Cycles => "B/cycle",
+        Unit::Nanoseconds => "B/ns",
+        Unit::Ticks => "B/tick",
+    };
+    writeln!(out, "all counts are {unit} for one iteration")?;
+    writeln!(
+        out,
+        "{:<44} {:>14} {:>14} {:>14} {per:>8} {:>6}",
+        "case/shape/back-end", "min", "median", "p90", "target"
+    )
+}
+
+/// The line under the table.
+///
+/// # Errors
+///
+/// What `out` reports.
+pub fn print_summary(out: &mut dyn fmt::Write, summary: &Summary, unit: Unit) -> fmt::Result {
+    let Summary { n_timed, n_failed, n_left_out, .. } = summary;
+    write!(out, "{n_timed} timed, {n_failed} failed, {n_left_out} left out as too large; ")?;
+    if unit.is_time() {
+        writeln!(out, "targets: {} met, {} missed", summary.n_met, summary.n_missed)
+    } else {
+        writeln!(out, "targets are times, and {unit} are none: compare with a baseline")
+    }
+}
+
+/// Whether the full name, written out, contains `needle`.
+fn contains(name: &CaseName, needle: &str) -> bool {
+    Text::<96>::format(format_args!("{name}")).as_str().contains(needle)
+}
+
+/// What [`run_case`] lends to a case beside the bencher.
+struct Lent<'a> {
+    workers: &'a dyn Workers,
+    memory: &'a mut [MaybeUninit<u8>],
+    model: &'a [u8],
+}
+
+/// Takes samples of a routine into borrowed memory.
+struct Bench<'a> {
+    clock: &'a dyn Clock,
+    cost: ClockCost,
+    config: &'a BenchmarkConfig<'a>,
+    samples: &'a mut [f64],
+    n_samples: usize,
+}
+
+impl Bench<'_> {
+    /// Counts for `repeats` runs, less what reading the clock costs.
+    fn time(&self, repeats: u64, routine: &mut dyn FnMut()) -> u64 {
+        let start = self.clock.now();
+        for _ in 0..repeats {
+            routine();
+        }
+        self.clock.now().wrapping_sub(start).saturating_sub(self.cost.overhead)
+    }
+}
+
+impl Bencher for Bench<'_> {
+    fn iter(&mut self, routine: &mut dyn FnMut()) {
+        let begun = self.clock.now();
+        let is_spent = |clock: &dyn Clock| clock.now().wrapping_sub(begun) >= self.config.case_budget;
+        for _ in 0..self.config.warmup_iterations {
+            if is_spent(self.clock) {
+                break;
+            }
+            routine();
+        }
+        // Enough runs in a sample that the clock's steps and its own cost drown.
+        let shortest = self.cost.shortest_sample();
+        let (mut repeats, mut first) = (1, self.time(1, routine));
+        while repeats < 1 << 20 && first < shortest {
+            repeats *= 2;
+            first = self.time(repeats, routine);
+        }
+        let n_wanted = self.config.measurement_iterations.clamp(1, MAX_SAMPLES);
+        for n in 0..n_wanted {
+            if n > 0 && is_spent(self.clock) {
+                break;
+            }
+            let elapsed = if n == 0 { first } else { self.time(repeats, routine) };
+            if let Some(sample) = self.samples.get_mut(n) {
+                *sample = elapsed as f64 / repeats as f64;
+                self.n_samples = n + 1;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use core::cell::Cell;
+    use std::string::String;
+    use std::vec;
+    use std::vec::Vec;
+
+    use corelm::ops::Single;
+
+    use super::*;
+
+    /// A clock of a thousand counts a second that steps by one for each reading and by ten for each [`work`].
+    struct Fake(Unit);
+
+    std::thread_local!(static NOW: Cell<u64> = const { Cell::new(0) });
+
+    fn work(lab: &mut Lab<'_>) -> Result<(), CaseError> {
+        lab.bencher.iter(&mut || NOW.set(NOW.get() + 10));
+        Ok(())
+    }
+
+    impl Clock for Fake {
+        fn now(&self) -> u64 {
+            NOW.set(NOW.get() + 1);
+            NOW.get()
+        }
+        fn hz(&self) -> Option<u64> {
+            self.0.is_time().then_some(1000)
+        }
+        fn unit(&self) -> Unit {
+            self.0
+        }
+    }
+
+    fn case(name: &'static str, target: Option<super::super::Target>) -> Case {
+        Case {
+            name,
+            shape: "1",
+            bytes: 20,
+            flops: 1,
+            target,
+            per_backend: false,
+            needs_model: false,
+            body: work,
+        }
+    }
+
+    fn run(cases: &[Case], config: &BenchmarkConfig<'_>, unit: Unit) -> (Summary, String) {
+        let mut memory: Vec<MaybeUninit<u8>> = vec![MaybeUninit::uninit(); SAMPLES_BYTES + 1000];
+        let mut out = String::new();
+        let host =
+            Host { clock: &Fake(unit), features: Features::empty(), workers: &Single, memory: &mut memory };
+        (run_benchmark_suite(cases, config, host, &mut out).unwrap(), out)
+    }
+
+    #[test]
+    fn counts_are_those_of_one_iteration() {
+        let met = super::super::Target::micros(10_000);
+        let missed = super::super::Target::micros(9_000);
+        let cases = [case("met", met), case("missed", missed), case("free", None)];
+        let config = BenchmarkConfig { json: true, cpu: "fake", ..BenchmarkConfig::QUICK };
+        let (summary, out) = run(&cases, &config, Unit::Ticks);
+        assert_eq!(summary, Summary { n_timed: 3, n_met: 1, n_missed: 1, ..Summary::default() }, "{out}");
+        assert!(!summary.meets_targets());
+        assert!(
+            out.contains(r#"{"case":"met/1","cpu":"fake","unit":"ticks","iterations":3,"min":10.000,"#),
+            "{out}"
+        );
+        assert!(out.contains("MISSED") && out.contains("1 met, 1 missed"), "{out}");
+    }
+
+    #[test]
+    fn emulated_counts_meet_and_miss_nothing() {
+        for unit in [Unit::EmulatedInstructions, Unit::EmulatedTicks] {
+            let cases = [case("a", super::super::Target::micros(1))];
+            let (summary, out) = run(&cases, &BenchmarkConfig::QUICK, unit);
+            assert_eq!((summary.n_timed, summary.n_met, summary.n_missed), (1, 0, 0));
+            assert!(out.contains("n/a") && out.contains(unit.name()), "{out}");
+            assert!(!out.contains(" ns") && !out.contains("µs"), "{out}");
+        }
+    }
+
+    #[test]
+    fn cases_can_be_chosen_and_left_out() {
+        let cases = [case("small", None), Case { flops: 1 << 40, ..case("huge", None) }];
+        let (summary, _) = run(&cases, &BenchmarkConfig::QUICK, Unit::Ticks);
+        assert_eq!((summary.n_timed, summary.n_left_out), (1, 1));
+        let config = BenchmarkConfig { filter: "smal", ..BenchmarkConfig::QUICK };
+        let (summary, out) = run(&cases, &config, Unit::Ticks);
+        assert_eq!((summary.n_timed, summary.n_left_out), (1, 0));
+        assert!(!out.contains("huge"));
+    }
+
+    #[test]
+    fn a_case_without_memory_fails_the_suite() {
+        let model = Case { needs_model: true, body: |_| Err(CaseError::Memory), ..case("model", None) };
+        let (summary, out) = run(&[model], &BenchmarkConfig::QUICK, Unit::Ticks);
+        assert_eq!(summary.n_failed, 1);
+        assert!(out.contains("too little memory"), "{out}");
+    }
+}

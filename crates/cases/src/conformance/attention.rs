@@ -1,0 +1,94 @@
+//! Attention of one head against its definition, for every type of cache.
+
+use corelm::ops::reference::{self, Decode};
+use corelm::ops::{Block, BlockQ8_0, GgmlType, Matrix};
+
+use super::Stand;
+use crate::data::{self, assert_near};
+use crate::random::Random;
+use crate::weights;
+
+const EPS: f64 = f32::EPSILON as f64;
+
+/// Compares attention over caches of type `B` with the definition.
+fn check<B: Block>(stand: &mut Stand<'_>)
+where
+    [B]: Decode,
+{
+    let ops = stand.ops;
+    for head_dim in [32, 64, 96] {
+        for n in [1, 2, 3, 63, 64, 65, 130, 256] {
+            let mut arena = stand.arena();
+            let q = &*data::f32s(&mut arena, head_dim, 60);
+            let dst = arena.alloc(head_dim, f32::NAN).expect("test memory");
+            let n_blocks = n * head_dim / B::VALUES;
+            let (keys, values) = (
+                data::blocks::<B>(&mut arena, n_blocks, 0, 61),
+                data::blocks::<B>(&mut arena, n_blocks, 0, 62),
+            );
+            let mut matrix = |seed| {
+                let bytes = arena.alloc(n_blocks * size_of::<B>(), 0u8).expect("test memory");
+                weights::fill(bytes, B::TYPE, 0.5, &mut Random::new(seed));
+                Matrix::new(B::TYPE, bytes, n, head_dim).expect("a whole matrix")
+            };
+            let (key_matrix, value_matrix) = (matrix(61), matrix(62));
+            let scale = 1.0 / libm::sqrtf(head_dim as f32);
+            ops.attend(dst, q, key_matrix, value_matrix, scale);
+
+            // A quantized cache is met by a quantized query, as in every product with quantized weights.
+            let mut quantized = [BlockQ8_0::ZERO; 3];
+            let quantized = &mut quantized[..head_dim / 32];
+            ops.quantize_q8_0(quantized, q);
+            let scores = arena
+                .alloc_with(n, |p| {
+                    let key = &keys[p * n_blocks / n..][..n_blocks / n];
+                    let (dot, magnitude) = match B::TYPE {
+                        GgmlType::Q8_0 => reference::dot(&*quantized, key),
+                        _ => reference::dot(q, key),
+                    };
+                    (dot * f64::from(scale), magnitude * f64::from(scale))
+                })
+                .expect("test memory");
+            let max = scores.iter().map(|score| score.0).fold(f64::NEG_INFINITY, f64::max);
+            let sum: f64 = scores.iter().map(|score| libm::exp(score.0 - max)).sum();
+            // A score is off by the roundings of its dot product; e^x makes that a relative error of its weight, which
+            // the sum of the weights inherits.
+            let score_error =
+                scores.iter().map(|score| score.1).fold(0.0, f64::max) * (head_dim + 8) as f64 * EPS;
+            let relative = 2.0 * score_error + (2 * n + 64) as f64 * EPS;
+            for (i, have) in dst.iter().enumerate() {
+                let terms =
+                    (0..n).map(|p| libm::exp(scores[p].0 - max) / sum * values.value(p * head_dim + i));
+                let (want, magnitude) =
+                    terms.fold((0.0, 0.0), |(sum, magnitude), x| (sum + x, magnitude + x.abs()));
+                let about =
+                    format_args!("{:?} {:?}: {i} of {head_dim}, {n} positions", ops.backend(), B::TYPE);
+                assert_near(*have, want, relative * magnitude, about);
+            }
+        }
+    }
+}
+
+pub fn attend_matches_reference(stand: &mut Stand<'_>) {
+    check::<corelm::ops::F32>(stand);
+    check::<corelm::ops::F16>(stand);
+    check::<BlockQ8_0>(stand);
+}
+
+pub fn attend_over_one_position_copies_it(stand: &mut Stand<'_>) {
+    let ops = stand.ops;
+    let mut arena = stand.arena();
+    let value = &*data::f32s(&mut arena, 64, 63);
+    let bytes = arena.alloc(256, 0u8).expect("test memory");
+    for (to, x) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(value) {
+        *to = x.to_le_bytes();
+    }
+    let matrix = Matrix::new(GgmlType::F32, bytes, 1, 64).expect("a whole row");
+    // Whatever the score, even one whose exponential overflows: the weight of a single position is 1.
+    for size in [0.0f32, 1.0, 1e4, -1e4] {
+        let q = &*arena.alloc_with(64, |i| value[i] * size).expect("test memory");
+        let dst = arena.alloc(64, f32::NAN).expect("test memory");
+        ops.attend(dst, q, matrix, matrix, 1.0);
+        assert_eq!(dst, value, "{:?}, query x {size}", ops.backend());
+    }
+}

@@ -1,0 +1,160 @@
+//! Matrix products: each value is the dot product of its two rows, bit for bit, however the work is cut.
+
+use core::num::NonZeroUsize;
+
+use corelm::arena::Arena;
+use corelm::ops::{
+    Activations, Bf16, Block, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, F32, GgmlType, Matrix, Ops, TileMut,
+    Workers, for_each_columns,
+};
+
+use super::Stand;
+use crate::data;
+
+/// Every type weights can have.
+const TYPES: [GgmlType; 6] =
+    [GgmlType::F32, GgmlType::F16, GgmlType::BF16, GgmlType::Q8_0, GgmlType::Q4_0, GgmlType::Q4_1];
+
+/// Operands of one product: activations of `m` rows in both forms, weights of `n` rows.
+struct Operands<'a> {
+    lhs: Activations<'a>,
+    rhs: Matrix<'a>,
+    k: usize,
+}
+
+impl<'a> Operands<'a> {
+    fn new(arena: &mut Arena<'a>, ops: Ops, ty: GgmlType, (m, n, k): (usize, usize, usize)) -> Operands<'a> {
+        let f32 = data::f32s(arena, m * k, 20);
+        let q8_0 = arena.alloc(m * k / 32, BlockQ8_0::ZERO).expect("test memory");
+        ops.quantize_q8_0(q8_0, f32);
+        // At an odd address, as in a file.
+        let bytes = arena.alloc(1 + n * ty.row_bytes(k).expect("whole blocks"), 0u8).expect("test memory");
+        crate::weights::fill(&mut bytes[1..], ty, 0.5, &mut crate::random::Random::new(21));
+        let rhs = Matrix::new(ty, &bytes[1..], n, k).expect("a whole matrix");
+        Operands { lhs: Activations { rows: m, f32, q8_0 }, rhs, k }
+    }
+
+    /// The dot product of row `i` of the activations and row `j` of the weights.
+    fn dot(&self, ops: Ops, i: usize, j: usize) -> f32 {
+        let x = &self.lhs.f32[i * self.k..][..self.k];
+        let xq = &self.lhs.q8_0[i * self.k / 32..][..self.k / 32];
+        fn row<B: Block>(rows: corelm::ops::Rows<'_, B>, j: usize) -> &[B] {
+            rows.row(j).expect("a row")
+        }
+        match self.rhs {
+            Matrix::F32(rows) => {
+                // A dot product of f32 takes aligned slices, so the row is copied; 512 is more than any test's `k`.
+                let mut copy = [0.0f32; 512];
+                copy.iter_mut().zip(row::<F32>(rows, j)).for_each(|(to, from)| *to = from.to_f32());
+                ops.dot_f32(x, &copy[..self.k])
+            }
+            Matrix::F16(rows) => ops.dot_f32_f16(x, row::<F16>(rows, j)),
+            Matrix::Bf16(rows) => ops.dot_f32_bf16(x, row::<Bf16>(rows, j)),
+            Matrix::Q8_0(rows) => ops.dot_q8_0_q8_0(xq, row::<BlockQ8_0>(rows, j)),
+            Matrix::Q4_0(rows) => ops.dot_q8_0_q4_0(xq, row::<BlockQ4_0>(rows, j)),
+            Matrix::Q4_1(rows) => ops.dot_q8_0_q4_1(xq, row::<BlockQ4_1>(rows, j)),
+            _ => panic!("a type without a test"),
+        }
+    }
+}
+
+/// Fails unless `dst` (m, n) holds the dot products, bit for bit.
+fn check(dst: &[f32], ops: Ops, operands: &Operands<'_>, n: usize, about: &str) {
+    for (i, row) in dst.chunks_exact(n).enumerate() {
+        for (j, have) in row.iter().enumerate() {
+            let want = operands.dot(ops, i, j);
+            let ty = operands.rhs.ty();
+            let backend = ops.backend();
+            assert_eq!(
+                have.to_bits(),
+                want.to_bits(),
+                "{backend:?} {ty:?} {about}: ({i}, {j}) {have} {want}"
+            );
+        }
+    }
+}
+
+fn check_shapes(stand: &mut Stand<'_>, shapes: &[(usize, usize, usize)]) {
+    let ops = stand.ops;
+    for ty in TYPES {
+        for &(m, n, k) in shapes {
+            let mut arena = stand.arena();
+            let operands = Operands::new(&mut arena, ops, ty, (m, n, k));
+            let dst = arena.alloc(m * n, f32::NAN).expect("test memory");
+            ops.gemm(&mut TileMut::new(dst, n), &operands.lhs, operands.rhs);
+            check(dst, ops, &operands, n, "whole");
+        }
+    }
+}
+
+pub fn gemv_rows_equal_dots(stand: &mut Stand<'_>) {
+    check_shapes(
+        stand,
+        &[(1, 1, 32), (1, 2, 64), (1, 3, 96), (1, 5, 32), (1, 8, 384), (1, 17, 160), (1, 64, 64)],
+    );
+}
+
+pub fn gemm_rows_equal_dots(stand: &mut Stand<'_>) {
+    check_shapes(
+        stand,
+        &[(2, 1, 32), (2, 9, 96), (3, 4, 64), (4, 7, 384), (5, 5, 32), (8, 16, 64), (13, 11, 96)],
+    );
+}
+
+pub fn tiles_are_cut_anywhere(stand: &mut Stand<'_>) {
+    let ops = stand.ops;
+    let (m, n, k) = (5, 13, 64);
+    for ty in TYPES {
+        for cut in 0..=n {
+            let mut arena = stand.arena();
+            let operands = Operands::new(&mut arena, ops, ty, (m, n, k));
+            let dst = arena.alloc(m * n, f32::NAN).expect("test memory");
+            let (mut left, mut right) = TileMut::new(dst, n).split_at_col(cut);
+            ops.gemm(&mut left, &operands.lhs, operands.rhs.slice_rows(0..cut));
+            ops.gemm(&mut right, &operands.lhs, operands.rhs.slice_rows(cut..n));
+            check(dst, ops, &operands, n, "cut");
+        }
+    }
+}
+
+/// Workers that run one after the other, the last first.
+struct Backwards(usize);
+
+impl Workers for Backwards {
+    fn count(&self) -> usize {
+        self.0
+    }
+
+    fn run(&self, job: &(dyn Fn(usize) + Sync)) {
+        (0..self.0).rev().for_each(job);
+    }
+}
+
+/// Workers that never come.
+struct Absent;
+
+impl Workers for Absent {
+    fn count(&self) -> usize {
+        4
+    }
+
+    fn run(&self, _: &(dyn Fn(usize) + Sync)) {}
+}
+
+pub fn workers_change_nothing(stand: &mut Stand<'_>) {
+    let (ops, lent) = (stand.ops, stand.workers);
+    let (m, n, k) = (3, 50, 96);
+    for ty in TYPES {
+        for workers in [lent, &Backwards(3), &Backwards(1), &Absent] {
+            for cols_per_part in [1, 4, 7, 64].map(NonZeroUsize::new).into_iter().flatten() {
+                let mut arena = stand.arena();
+                let operands = Operands::new(&mut arena, ops, ty, (m, n, k));
+                let dst = arena.alloc(m * n, f32::NAN).expect("test memory");
+                for_each_columns(workers, TileMut::new(dst, n), cols_per_part, &|cols, mut tile| {
+                    ops.gemm(&mut tile, &operands.lhs, operands.rhs.slice_rows(cols));
+                });
+                check(dst, ops, &operands, n, "by workers");
+            }
+        }
+    }
+}

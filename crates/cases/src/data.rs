@@ -1,0 +1,46 @@
+//! Inputs of tests and cases: random, of any type, at any address.
+
+use corelm::arena::Arena;
+use corelm::ops::{Block, Rows};
+
+use crate::random::Random;
+use crate::weights;
+
+/// Lengths in blocks that try every tail of an unrolled loop.
+pub const BLOCK_COUNTS: [usize; 11] = [0, 1, 2, 3, 7, 8, 9, 15, 31, 33, 128];
+/// Lengths in values that try every tail of a vector loop.
+pub const VALUE_COUNTS: [usize; 16] = [0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 384, 1027];
+
+/// `n` values evenly in -1..1.
+pub fn f32s<'a>(arena: &mut Arena<'a>, n: usize, seed: u64) -> &'a mut [f32] {
+    let mut random = Random::new(seed);
+    arena.alloc_with(n, |_| random.unit()).expect("test memory")
+}
+
+/// `n` random blocks that begin `offset` bytes after a multiple of 64.
+pub fn blocks<'a, B: Block>(arena: &mut Arena<'a>, n: usize, offset: usize, seed: u64) -> &'a [B] {
+    bytes_and_blocks(arena, n, offset, seed).1
+}
+
+/// The same, and the bytes they are made of.
+pub fn bytes_and_blocks<'a, B: Block>(
+    arena: &mut Arena<'a>,
+    n: usize,
+    offset: usize,
+    seed: u64,
+) -> (&'a [u8], &'a [B]) {
+    let bytes = arena.alloc(offset + n * size_of::<B>(), 0u8).expect("test memory");
+    let bytes = &mut bytes[offset..];
+    weights::fill(bytes, B::TYPE, 0.5, &mut Random::new(seed));
+    match n {
+        0 => (bytes, &[]),
+        _ => (bytes, Rows::from_bytes(bytes, 1, n * B::VALUES).expect("whole blocks").blocks()),
+    }
+}
+
+/// Fails when `have` is further than `bound` from `want`, or is no number where `want` is one.
+#[track_caller]
+pub fn assert_near(have: f32, want: f64, bound: f64, about: core::fmt::Arguments<'_>) {
+    let distance = (f64::from(have) - want).abs();
+    assert!(distance <= bound, "{about}: {have:e} for {want:e}, {distance:e} apart, {bound:e} allowed");
+}
