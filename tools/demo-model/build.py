@@ -38,7 +38,11 @@ def main() -> int:
         sp = tokenizer.load(args.work / "tokenizer.model")
         export.export(train.train(sp, SEED), sp, args.out)
         cpu_s = resource.getrusage(resource.RUSAGE_SELF).ru_utime
-        training = {"steps": train.N_STEPS, "wall_s": round(time.monotonic() - start), "cpu_s": round(cpu_s)}
+        training = {
+            "steps": sum(cycle.n_steps for cycle in train.CYCLES),
+            "wall_s": round(time.monotonic() - start),
+            "cpu_s": round(cpu_s),
+        }
     given = evaluate.answers(args.out, SEED)
     figures = args.work / "figures.json" if args.evaluate_only else HERE / "figures.json"
     evaluate.write_figures(figures, args.out, given, training)

@@ -61,6 +61,7 @@ def write_fixtures(path: Path, model: Path, given: list[Answer]) -> None:
             "prompt": a.event.prompt,
             "valid": sorted(" " + text for text in a.event.explanations()),
             "greedy": a.text,
+            "right": a.is_right,
             "logit_gap": round(a.gap, 3),
         }
         for a in given[:N_FIXTURES]

@@ -18,8 +18,17 @@ FAULT_SHARE: tuple[tuple[Callable[[random.Random], Event], float], ...] = (
 """Share of each sort of memory fault in the training text; `messages.MESSAGES` share the rest evenly."""
 
 
-def draw(rng: random.Random) -> Event:
-    """A random event."""
+COPIED = "{n} {ms} {s} {size} {big} {spi} {ppi} {sgi} {call} {bank} {other} {core2}".split()
+"""Fields that are hard to repeat in an explanation: long numbers, and the second of two names."""
+COPYING = [row for row in messages.MESSAGES if any(field in row.line for field in COPIED)]
+DRILL_SHARE = 0.6
+"""Share of `COPYING` messages in a drill."""
+
+
+def draw(rng: random.Random, drill: bool) -> Event:
+    """A random event; in a drill, often one whose numbers and names are hard to repeat."""
+    if drill and rng.random() < DRILL_SHARE:
+        return messages.message(rng, rng.choice(COPYING))
     at = rng.random()
     for make, share in FAULT_SHARE:
         if at < share:
@@ -28,10 +37,10 @@ def draw(rng: random.Random) -> Event:
     return messages.message(rng, rng.choice(messages.MESSAGES))
 
 
-def training_events(rng: random.Random) -> Iterator[Event]:
+def training_events(rng: random.Random, drill: bool = False) -> Iterator[Event]:
     """Endless random events, none of a held-out combination."""
     while True:
-        event = draw(rng)
+        event = draw(rng, drill)
         if not event.is_held_out:
             yield event
 

@@ -111,8 +111,17 @@ class Llama(nn.Module):
             x = layer(x, self.cos[:length], self.sin[:length])
         return F.linear(rms_norm(x, self.output_norm, self.shape.rms_eps), embedding)
 
-    def pretend_quantized(self) -> None:
-        """From now on every matrix acts as its Q4_0 image."""
-        for module in self.modules():
-            if isinstance(module, Matrix):
-                module.quantized = True
+    def matrices(self) -> list[Matrix]:
+        """Every matrix, the embedding included."""
+        return [module for module in self.modules() if isinstance(module, Matrix)]
+
+    def pretend_quantized(self, quantized: bool) -> None:
+        """From now on every matrix acts as its Q4_0 image, or as itself."""
+        for matrix in self.matrices():
+            matrix.quantized = quantized
+
+    def quantize(self) -> None:
+        """Rounds every matrix to what a GGUF file would hold of it."""
+        with torch.no_grad():
+            for matrix in self.matrices():
+                matrix.weight.copy_(q4_0.stored(matrix.weight))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gguf
 import torch
 from torch import Tensor
 
@@ -16,6 +17,12 @@ def round_trip(weight: Tensor) -> Tensor:
     inverse = torch.where(scale == 0, torch.zeros_like(scale), 1 / scale)
     quants = (blocks * inverse + 8.5).floor_().clamp_(0, 15)
     return ((quants - 8) * scale.half().float()).view_as(weight)
+
+
+def stored(weight: Tensor) -> Tensor:
+    """What a GGUF file holds of `weight`: `round_trip` but for the rounding of ties."""
+    q4_0 = gguf.GGMLQuantizationType.Q4_0
+    return torch.from_numpy(gguf.quants.dequantize(gguf.quants.quantize(weight.numpy(), q4_0), q4_0))
 
 
 def straight_through(weight: Tensor) -> Tensor:
