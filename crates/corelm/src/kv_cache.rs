@@ -360,3 +360,115 @@ fn wipe_blocks<B: Block>(blocks: &mut [B], shape: KvShape, n: usize) {
     }
     core::hint::black_box(blocks); // the zeros are meant for whoever has the memory next
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use core::mem::MaybeUninit;
+    use std::vec;
+
+    const SHAPE: KvShape = KvShape { n_layers: 3, n_kv_heads: 2, head_dim: 32, n_ctx: 4 };
+    const ROW: usize = 64;
+
+    fn with_cache(kv_type: KvType, body: impl FnOnce(&mut KvCache<'_>)) {
+        let mut region = vec![MaybeUninit::uninit(); KvCache::layout(SHAPE, kv_type).unwrap().bytes()];
+        let mut arena = Arena::new(&mut region);
+        let mut cache = KvCache::new(SHAPE, kv_type, &mut arena).unwrap();
+        assert_eq!(arena.stats().used, arena.stats().capacity);
+        body(&mut cache);
+    }
+
+    /// A row that says where it belongs, in numbers that every storage keeps exactly.
+    fn row(layer: usize, pos: usize, is_value: bool) -> [f32; ROW] {
+        let at = |i: usize| {
+            if i.is_multiple_of(32) { 127 } else { layer * 20 + pos * 4 + i / 32 * 2 + usize::from(is_value) }
+        };
+        core::array::from_fn(|i| at(i) as f32)
+    }
+
+    fn values(matrix: Matrix<'_>) -> vec::Vec<f32> {
+        let mut values = vec![0.0; matrix.rows() * matrix.cols()];
+        Ops::scalar().dequantize(&mut values, matrix);
+        values
+    }
+
+    #[test]
+    fn rows_come_back_from_where_they_went() {
+        for kv_type in [KvType::F32, KvType::F16, KvType::Q8_0] {
+            with_cache(kv_type, |cache| {
+                for pos in 0..4 {
+                    for layer in 0..3 {
+                        let (k, v) = (row(layer, pos, false), row(layer, pos, true));
+                        cache.store(Ops::scalar(), layer, 0, &k, &v).unwrap();
+                        assert_eq!(cache.len(), pos, "stored is not yet taken in");
+                    }
+                    cache.advance(1).unwrap();
+                }
+                for (layer, head) in (0..3).flat_map(|layer| [(layer, 0), (layer, 1)]) {
+                    for n in 0..=4 {
+                        let (k, v) =
+                            (cache.keys(layer, head, n).unwrap(), cache.values(layer, head, n).unwrap());
+                        let want = |is_value| {
+                            let head =
+                                move |pos| row(layer, pos, is_value).into_iter().skip(head * 32).take(32);
+                            (0..n).flat_map(head).collect::<vec::Vec<_>>()
+                        };
+                        assert_eq!(
+                            (values(k), values(v)),
+                            (want(false), want(true)),
+                            "{kv_type:?} {layer} {n}"
+                        );
+                    }
+                }
+                assert!(cache.keys(0, 0, 5).is_none() && cache.keys(3, 0, 1).is_none());
+                assert!(cache.values(0, 2, 1).is_none() && cache.values(usize::MAX, 0, 1).is_none());
+            });
+        }
+    }
+
+    #[test]
+    fn full_is_an_error_and_never_an_overwrite() {
+        with_cache(KvType::F16, |cache| {
+            let (old, new) = (row(0, 3, false), row(1, 0, true));
+            (0..3).for_each(|layer| cache.store(Ops::scalar(), layer, 3, &old, &old).unwrap());
+            cache.advance(4).unwrap();
+            assert_eq!(cache.store(Ops::scalar(), 0, 0, &new, &new), Err(KvError::Full { n_ctx: 4 }));
+            assert_eq!(cache.advance(1), Err(KvError::Full { n_ctx: 4 }));
+            assert_eq!(cache.advance(usize::MAX), Err(KvError::Full { n_ctx: 4 }));
+            assert_eq!(values(cache.keys(0, 0, 4).unwrap())[96..], old[..32]);
+            cache.truncate(9);
+            assert_eq!(cache.len(), 4);
+            cache.truncate(3);
+            cache.store(Ops::scalar(), 0, 0, &new, &new).unwrap();
+            assert_eq!((cache.len(), cache.stats().high_water), (3, 4));
+            assert_eq!(
+                cache.store(Ops::scalar(), 0, usize::MAX, &new, &new),
+                Err(KvError::Full { n_ctx: 4 })
+            );
+        });
+    }
+
+    #[test]
+    fn wrong_rows_are_refused_and_wiping_leaves_zeros() {
+        with_cache(KvType::Q8_0, |cache| {
+            let row = row(2, 3, true);
+            let bad_row = Err(KvError::BadRow { layer: 1 });
+            assert_eq!(cache.store(Ops::scalar(), 1, 0, &row[1..], &row), bad_row);
+            assert_eq!(cache.store(Ops::scalar(), 1, 0, &row, &row[..32]), bad_row);
+            assert_eq!(cache.store(Ops::scalar(), 3, 0, &row, &row), Err(KvError::BadRow { layer: 3 }));
+            cache.store(Ops::scalar(), 2, 3, &row, &row).unwrap();
+            cache.wipe();
+            assert!(values(cache.keys(2, 1, 4).unwrap()).iter().all(|&x| x == 0.0));
+            assert_eq!((cache.len(), cache.stats().bytes), (0, 2 * 3 * 2 * 4 * 34));
+        });
+        let ragged = KvShape { head_dim: 48, ..SHAPE };
+        let error = KvError::RaggedHead { head_dim: 48, block: 32 };
+        assert_eq!(KvCache::layout(ragged, KvType::Q8_0), Err(error));
+        let wide = KvShape { head_dim: 544, ..SHAPE };
+        assert_eq!(KvCache::layout(wide, KvType::Q8_0), Err(KvError::WideHead { head_dim: 544, max: 512 }));
+        assert!(KvCache::layout(wide, KvType::F16).is_ok());
+        let huge = KvShape { n_ctx: usize::MAX, ..SHAPE };
+        assert_eq!(KvCache::layout(huge, KvType::F32), Err(KvError::Arena(ArenaError::TooLarge)));
+    }
+}
