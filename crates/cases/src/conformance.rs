@@ -91,6 +91,7 @@ pub const TESTS: &[Test] = tests![
     elementwise::{
         silu_matches_reference,
         gelu_matches_reference,
+        rounding_to_halves_is_exact,
         arithmetic_is_exact,
     },
     attention::{

@@ -5,7 +5,9 @@ use core::hint::black_box;
 use corelm::arena::Arena;
 use corelm::kv_cache::{KvCache, KvShape, KvType};
 use corelm::ops::reference::{self, Decode};
-use corelm::ops::{Activations, Block, BlockQ4_0, BlockQ8_0, F16, F32, GgmlType, Matrix, Ops, Rows, TileMut};
+use corelm::ops::{
+    Activations, Block, BlockQ4_0, BlockQ8_0, F16, F32, GgmlType, Matrix, Ops, Rotation, Rows, TileMut,
+};
 
 use super::expect;
 use crate::bench::{Case, CaseError, Lab, Target};
@@ -305,9 +307,7 @@ fn rope(
     let (ops, mut arena) = (lab.ops, Arena::new(lab.memory));
     let x = &*data::f32s(&mut arena, DIM, 17);
     let cos_sin = arena.alloc(HEAD_DIM, 0.0f32).map_err(|_| CaseError::Memory)?;
-    let mut freqs = [0.0; HEAD_DIM / 2];
-    corelm::ops::rope::frequencies(&mut freqs, 10_000.0, None);
-    corelm::ops::rope::cos_sin(cos_sin, &freqs, 100);
+    Rotation::new(HEAD_DIM, 10_000.0, 1.0, &[]).cos_sin(cos_sin, 100);
     let turned = arena.alloc_with(DIM, |i| x[i]).map_err(|_| CaseError::Memory)?;
     let run = |x: &mut [f32], cos_sin: &[f32]| {
         for head in x.chunks_exact_mut(HEAD_DIM) {

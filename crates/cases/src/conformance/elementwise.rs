@@ -1,6 +1,6 @@
 //! What is done to each value by itself.
 
-use corelm::ops::{F32, reference};
+use corelm::ops::{F16, F32, reference};
 
 use super::Stand;
 use crate::data::{self, VALUE_COUNTS, assert_near};
@@ -57,6 +57,32 @@ pub fn gelu_matches_reference(stand: &mut Stand<'_>) {
         let amplified = if twice < 0.0 { 4.0 * twice.abs() } else { 4.0 };
         let bound = (16.0 + amplified) * EPS * want.abs() + TINY;
         assert_near(*have, want, bound, format_args!("{:?}, gelu({x})", ops.backend()));
+    }
+}
+
+pub fn rounding_to_halves_is_exact(stand: &mut Stand<'_>) {
+    let ops = stand.ops;
+    let mut arena = stand.arena();
+    for n in VALUE_COUNTS {
+        let mut arena = arena.scope();
+        let x = data::f32s(&mut arena, n, 54);
+        // From subnormal halves to ones too large.
+        x.iter_mut().enumerate().for_each(|(i, x)| *x *= [1.0, 1e-7, 1e5, 1e-5, 3e-8][i % 5]);
+        let have = arena.alloc_with(n, |i| x[i]).expect("test memory");
+        ops.round_to_f16(have);
+        for (have, x) in have.iter().zip(x.iter()) {
+            assert_eq!(have.to_bits(), F16::new(*x).to_f32().to_bits(), "{:?}: {x:e} of {n}", ops.backend());
+        }
+    }
+    let have = arena.alloc_with(N_SWEEP, sweep).expect("test memory");
+    ops.gelu_f16(have);
+    for (i, have) in have.iter().enumerate() {
+        let x = sweep(i);
+        let half = f64::from(F16::new(x).to_f32());
+        // Half a step of the halves around the result, or half a subnormal one; where the argument is large, itself.
+        let want = if x >= 10.0 { x.into() } else { reference::gelu(half) };
+        let bound = want.abs() / 2048.0 * 1.01 + 0.5 / 16_777_216.0 + (64.0 * EPS * half * half).abs();
+        assert_near(*have, want, bound, format_args!("{:?}, gelu_f16({x})", ops.backend()));
     }
 }
 
