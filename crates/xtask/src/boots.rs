@@ -6,13 +6,14 @@ use crate::checks::count_passed;
 use crate::json_lines;
 use crate::kernel::Board;
 use crate::process;
-use crate::qemu::{Boot, Cpu};
+use crate::qemu::{Boot, Cpu, word};
 use crate::run;
 use crate::setup::Toolchain;
 use crate::steps::Outcome;
 use crate::workspace;
 use anyhow::{Context, Result, ensure};
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 /// Enough for a boot that does nothing.
@@ -23,6 +24,9 @@ const CRASHES: [&str; 6] = ["panic", "write", "execute", "undefined", "stack", "
 
 /// Kernel command lines that must be refused.
 const BAD_LINES: [&str; 4] = ["mode=fast", "speed=9", "mode=run prompt=\"open", "mode=run model=initrd"];
+
+/// What the embedded model is asked when hosts are compared.
+const PROMPT: &str = "kernel: data abort, read, translation fault level 3, EL1\nexplain:";
 
 /// The conformance list in QEMU.
 ///
@@ -52,24 +56,25 @@ pub fn counts_as_recorded(image: &Path, cpu: Cpu, toolchain: Toolchain) -> Resul
     Ok(Outcome::Passed(comparison.n_same + comparison.better.len()))
 }
 
-/// The kernel generates the same ids on one core, on two, and on a Raspberry Pi with its four.
+/// The embedded model gives the same greedy ids on the host, on one core of `virt`, on two, and on a Raspberry Pi with
+/// its four.
 ///
 /// # Errors
 ///
 /// When ids differ, or there are none.
-pub fn same_ids_everywhere(virt: &Path, raspi3b: &Path) -> Result<Outcome> {
-    let boot = |board, smp: u32| {
-        let line = format!("mode=generate n=16 json=1 smp={smp}");
-        Boot { board, smp, ..Boot::new(Cpu::CortexA53, line) }
-    };
-    let ids = json_lines::ids(&boot(Board::Virt, 1).checked(virt)?)?;
-    ensure!(!ids.is_empty(), "the kernel printed no ids");
-    let others = [(boot(Board::Virt, 2), virt), (boot(Board::Raspi3b, 4), raspi3b)];
-    for (boot, image) in &others {
-        let same = json_lines::ids(&boot.checked(image)?)?;
-        ensure!(ids == same, "{} with {} cores: ids {same:?} for {ids:?}", boot.board.name(), boot.smp);
+pub fn same_ids_everywhere(corelm: &Path, virt: &Path, raspi3b: &Path) -> Result<Outcome> {
+    let mut host = Command::new(corelm);
+    host.args(["generate", "--json", "--temp", "0", "--ignore-eos", "--kv", "f16", "--n-predict", "16"]);
+    host.args(["--prompt", PROMPT, "--model"]).arg(workspace::root().join("models/corelm-demo-q4_0.gguf"));
+    let ids = json_lines::ids(&process::output(&mut host)?)?;
+    ensure!(!ids.is_empty(), "the host printed no ids");
+    let boots = [(Board::Virt, 1, virt), (Board::Virt, 2, virt), (Board::Raspi3b, 4, raspi3b)];
+    for (board, smp, image) in boots {
+        let line = format!("mode=generate n=16 kv=f16 json=1 smp={smp}") + &word("prompt", PROMPT);
+        let same = json_lines::ids(&Boot { board, smp, ..Boot::new(Cpu::CortexA53, line) }.checked(image)?)?;
+        ensure!(ids == same, "{} with {smp} cores: ids {same:?} for the host's {ids:?}", board.name());
     }
-    Ok(Outcome::Passed(others.len()))
+    Ok(Outcome::Passed(boots.len()))
 }
 
 /// The shell answers a mistake with one line and goes on, and survives a data abort.

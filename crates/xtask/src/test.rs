@@ -25,7 +25,8 @@ pub fn test(filter: &str) -> Result<()> {
     });
     steps.step("documentation tests", || checks::cargo_test(&["--doc"], "doc-tests"));
 
-    if let Some(corelm) = &steps.build("build, command line", runs::build_command_line) {
+    let corelm = steps.build("build, command line", runs::build_command_line);
+    if let Some(corelm) = &corelm {
         for backend in runs::HOST_BACKENDS {
             steps.step(&format!("golden outputs, host, {backend}"), || runs::on_host(corelm, backend));
         }
@@ -49,8 +50,10 @@ pub fn test(filter: &str) -> Result<()> {
             });
         }
     }
-    if let (Some(virt), Some(raspi3b)) = (&virt, &raspi3b) {
-        steps.step("same ids on two cores and on raspi3b", || boots::same_ids_everywhere(virt, raspi3b));
+    if let (Some(corelm), Some(virt), Some(raspi3b)) = (&corelm, &virt, &raspi3b) {
+        steps.step("same ids on host, virt, two cores, raspi3b", || {
+            boots::same_ids_everywhere(corelm, virt, raspi3b)
+        });
     }
     steps.step("README's commands", checks::readme_commands);
     steps.finish()
