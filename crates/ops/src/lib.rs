@@ -11,7 +11,7 @@
 //! | [`tile`], [`workers`] | parts of a result that several cores write at once; the cores an embedder lends |
 //! | [`cpu`] | what the CPU offers and the system has switched on |
 //! | [`table`] | [`Ops`]: every operation, of the back-end chosen at run time |
-//! | [`rope`] | angles of rotary position embedding |
+//! | `rope` | angles of rotary position embedding |
 //! | [`mod@reference`] | what each operation means, in f64: the oracle of the tests |
 //! | `scalar`, `arch` | the back-ends: portable, AVX2, NEON; `lanes` and `floats` have what they share, `product` the loops around their register tiles |
 //!
