@@ -67,7 +67,7 @@ mod lanes;
 mod product;
 mod quantize;
 pub mod reference;
-mod rope;
+pub mod rope;
 mod scalar;
 #[allow(unsafe_code)]
 pub mod table;
