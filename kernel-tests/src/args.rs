@@ -12,7 +12,7 @@
 //! | `ids` | token ids to feed in `golden` mode: `1,403,407` | none |
 //! | `ctx` | positions of the context | the model's own, at most 512 |
 //! | `kv` | `f32`, `f16`, `q8_0` | `f16` |
-//! | `backend` | a back-end's name | the best there is |
+//! | `backend` | a back-end's name, for the model and the tests | the best for the model, all for the tests |
 //! | `smp` | cores to use | all |
 //! | `json` | `0`, `1` | 0 |
 //! | `filter` | part of a case's or a test's name | all |

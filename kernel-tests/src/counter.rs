@@ -50,16 +50,6 @@ pub fn counts_instructions() -> bool {
     events & INST_RETIRED != 0
 }
 
-/// What the cycle counter's counts are, in words.
-pub fn unit_name(is_emulated: bool) -> &'static str {
-    match (is_emulated, counts_instructions()) {
-        (true, true) => "emulated instructions",
-        // QEMU then counts nanoseconds of its own time, which follow the host's load and are nobody's speed.
-        (true, false) => "ticks of emulated time",
-        (false, _) => "cycles",
-    }
-}
-
 /// The generic timer's virtual count, `CNTVCT_EL0`, the same on all cores.
 #[derive(Clone, Copy, Debug)]
 pub struct Timer;

@@ -18,6 +18,7 @@
 //! | [`args`], [`modes`] | kernel command line, and what is done for each `mode` |
 //! | [`shell`], [`mod@line`], [`command`] | the interactive console |
 //! | [`event`], [`crash`] | a fault as a prompt for the model; deliberate ends |
+//! | [`suite`] | the conformance list and the benchmark cases |
 //! | [`selftest`] | what the kernel promises the engine, checked on the machine |
 //! | [`semihosting`] | how a run ends with a status |
 //!
@@ -94,3 +95,5 @@ pub mod selftest;
 pub mod semihosting;
 #[cfg(target_os = "none")]
 pub mod shell;
+#[cfg(target_os = "none")]
+pub mod suite;

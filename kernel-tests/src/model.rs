@@ -98,10 +98,15 @@ pub struct Engine<'a, 'm> {
     tokens: &'a mut [Token],
 }
 
+/// What the calling core can do.
+pub fn features() -> Features {
+    // SAFETY: the kernel runs at EL1, `boot.rs` switched FP/SIMD on for good, and interrupts are masked.
+    unsafe { Features::detect_el1() }
+}
+
 /// All back-ends of the calling core, the portable one first.
 pub fn backends() -> impl Iterator<Item = Ops> {
-    // SAFETY: the kernel runs at EL1, `boot.rs` switched FP/SIMD on for good, and interrupts are masked.
-    Ops::available(unsafe { Features::detect_el1() })
+    Ops::available(features())
 }
 
 /// The back-end that the command line asks for, or the best.

@@ -10,11 +10,11 @@ use corelm::tokenizer::Specials;
 use crate::args::{Mode, ModelSource};
 use crate::board::Context;
 use crate::console::is_cancelled;
-use crate::counter::{Timer, unit_name};
+use crate::counter::Timer;
 use crate::json::Quoted;
 use crate::logits::Summary;
 use crate::model::{self, Engine, EngineError, with_engine};
-use crate::{boot, cpu, heap, print, println, selftest, shell};
+use crate::{boot, cpu, heap, print, println, shell, suite};
 
 /// Exit status when what was asked for could not be done.
 pub const STATUS_FAILED: u32 = 1;
@@ -31,12 +31,12 @@ pub fn main(context: &Context) -> u32 {
         Mode::Run => run(context),
         Mode::Generate => with_engine(context, source(context), |engine| generate(context, engine)).flatten(),
         Mode::Shell => shell::run(context),
-        Mode::Test => test(context),
+        Mode::Test => suite::test(context),
         Mode::Golden if context.args.ids.is_empty() => {
             with_engine(context, source(context), |engine| generate(context, engine)).flatten()
         }
         Mode::Golden => with_engine(context, source(context), |engine| golden(context, engine)).flatten(),
-        Mode::Bench => Ok(()),
+        Mode::Bench => bench(context),
     };
     match result {
         Ok(()) => 0,
@@ -102,17 +102,14 @@ fn run(context: &Context) -> Result<(), EngineError> {
         print_stacks(context);
         Ok(())
     })
-    .flatten()
+    .flatten()?;
+    println!();
+    bench(context)
 }
 
-/// Runs the kernel's own checks; a failure is a panic.
-fn test(context: &Context) -> Result<(), EngineError> {
-    for test in selftest::TESTS {
-        (test.run)(context);
-        println!("{} kernel ok", test.name);
-    }
-    println!("{} passed", selftest::TESTS.len());
-    Ok(())
+/// Runs the benchmark suite.
+fn bench(context: &Context) -> Result<(), EngineError> {
+    if suite::bench(context, &context.args.filter)? { Ok(()) } else { Err(EngineError::BenchmarksFailed) }
 }
 
 /// Continues `prompt` on the console until the text ends, `n` tokens are there, or Ctrl-C.
@@ -177,7 +174,7 @@ fn golden(context: &Context, engine: &mut Engine<'_, '_>) -> Result<(), EngineEr
 /// Prints what the inferences so far took.
 pub fn print_stats(context: &Context, engine: &Engine<'_, '_>) {
     let stats = engine.stats;
-    let unit = unit_name(context.is_emulated);
+    let unit = suite::unit(context.is_emulated);
     println!(
         "{} texts, {} prompt tokens, {} generated tokens",
         stats.n_texts, stats.n_prompt, stats.n_generated

@@ -9,13 +9,13 @@ use corelm::tokenizer::Specials;
 use crate::args::ModelSource;
 use crate::board::Context;
 use crate::command::{Command, HELP};
-use crate::counter::{Timer, unit_name};
+use crate::counter::Timer;
 use crate::crash::crash;
 use crate::event::Event;
 use crate::exceptions;
 use crate::line::{Edit, LineEditor, MAX_LINE};
 use crate::model::{Engine, EngineError, with_engine};
-use crate::{console, cpu, heap, mmu, modes, print, println};
+use crate::{console, cpu, heap, mmu, modes, print, println, suite};
 
 const PROMPT: &str = "corelm> ";
 /// Tokens that an explanation of a fault may have.
@@ -91,7 +91,12 @@ fn run_one(context: &Context, command: Command<'_>, engine: Option<&mut Engine<'
             Some(engine) => modes::print_stats(context, engine),
             None => println!("no model is loaded"),
         },
-        Command::Bench(_) | Command::Help | Command::Load(_) | Command::Exit => println!("{HELP}"),
+        Command::Bench(filter) => {
+            if let Err(error) = suite::bench(context, filter) {
+                println!("error: {error}");
+            }
+        }
+        Command::Help | Command::Load(_) | Command::Exit => println!("{HELP}"),
     }
 }
 
@@ -181,7 +186,7 @@ fn cores(context: &Context) {
         println!("core {:#x}: {:?}", core.mpidr, core.start);
     }
     println!("{} cores at work, timer {} Hz", context.team.count(), Timer.hz());
-    println!("the cycle counter counts {}", unit_name(context.is_emulated));
+    println!("the cycle counter counts {}", suite::unit(context.is_emulated));
     modes::print_backends();
 }
 
