@@ -124,6 +124,27 @@ impl From<WriteError> for SynthError {
 ///
 /// [`SynthError`].
 pub fn write_model<S: Sink>(config: &SynthConfig, sink: S) -> Result<S, SynthError> {
+    write(config, sink, true)
+}
+
+/// How many bytes [`write_model`] writes.
+///
+/// # Errors
+///
+/// [`SynthError`].
+pub fn model_bytes(config: &SynthConfig) -> Result<u64, SynthError> {
+    struct Count(u64);
+    impl Sink for Count {
+        fn write(&mut self, bytes: &[u8]) -> Result<(), SinkFull> {
+            self.0 += bytes.len() as u64;
+            Ok(())
+        }
+    }
+    Ok(write(config, Count(0), false)?.0)
+}
+
+/// [`write_model`], with zeros for weights where only their number counts.
+fn write<S: Sink>(config: &SynthConfig, sink: S, has_weights: bool) -> Result<S, SynthError> {
     let vocabulary = config.check()?;
     let mut n_tensors = 0;
     config.for_each_tensor(&mut |_| {
@@ -140,25 +161,11 @@ pub fn write_model<S: Sink>(config: &SynthConfig, sink: S) -> Result<S, SynthErr
         writer.tensor(tensor.name.as_str(), dims, tensor.ty(config))
     })?;
     let mut seeds = Random::new(config.seed);
-    config
-        .for_each_tensor(&mut |tensor| write_data(tensor, config, Random::new(seeds.bits()), &mut writer))?;
+    config.for_each_tensor(&mut |tensor| {
+        let random = Random::new(seeds.bits());
+        write_data(tensor, config, has_weights.then_some(random), &mut writer)
+    })?;
     Ok(writer.finish()?)
-}
-
-/// How many bytes [`write_model`] writes.
-///
-/// # Errors
-///
-/// [`SynthError`].
-pub fn model_bytes(config: &SynthConfig) -> Result<u64, SynthError> {
-    struct Count(u64);
-    impl Sink for Count {
-        fn write(&mut self, bytes: &[u8]) -> Result<(), SinkFull> {
-            self.0 += bytes.len() as u64;
-            Ok(())
-        }
-    }
-    Ok(write_model(config, Count(0))?.0)
 }
 
 /// How a tensor's values are drawn.
@@ -363,11 +370,11 @@ fn write_vocabulary<S: Sink>(
     }
 }
 
-/// Writes the values of one tensor, in pieces.
+/// Writes the values of one tensor, in pieces; zeros without `random`.
 fn write_data<S: Sink>(
     tensor: &Tensor,
     config: &SynthConfig,
-    mut random: Random,
+    mut random: Option<Random>,
     writer: &mut Writer<S>,
 ) -> Result<(), WriteError> {
     let ty = tensor.ty(config);
@@ -378,9 +385,10 @@ fn write_data<S: Sink>(
     while n_blocks > 0 {
         let n = n_blocks.min(per_piece);
         let piece = buffer.get_mut(..n * ty.block_bytes().get()).unwrap_or_default();
-        match tensor.draw {
-            Draw::Matrix => weights::fill(piece, ty, deviation, &mut random),
-            Draw::Norm | Draw::Bias => {
+        match (&mut random, tensor.draw) {
+            (None, _) => {}
+            (Some(random), Draw::Matrix) => weights::fill(piece, ty, deviation, random),
+            (Some(random), Draw::Norm | Draw::Bias) => {
                 let (middle, spread) =
                     if matches!(tensor.draw, Draw::Norm) { (1.0, 0.1) } else { (0.0, 0.05) };
                 for value in piece.as_chunks_mut::<4>().0 {

@@ -32,6 +32,8 @@ pub enum Command {
     Bench(BenchArgs),
     /// Convert an F32 or F16 model to Q4_0, Q8_0 or F16.
     Quantize(QuantizeArgs),
+    /// Write a model of any shape with random weights and a real tokenizer, for benchmarks.
+    Synth(SynthArgs),
 }
 
 /// Which model, and how it runs.
@@ -236,6 +238,62 @@ pub struct QuantizeArgs {
     pub output: PathBuf,
     /// `q4_0`, `q8_0` or `f16`.
     pub quant: String,
+}
+
+/// `corelm synth`.
+#[derive(Args)]
+pub struct SynthArgs {
+    /// A known shape; the flags below change single numbers of it.
+    #[arg(long, value_enum, default_value_t = Preset::Seed)]
+    pub preset: Preset,
+    /// `llama`, `qwen2` or `gpt2`.
+    #[arg(long)]
+    pub arch: Option<String>,
+    /// Layers.
+    #[arg(long)]
+    pub layers: Option<usize>,
+    /// Width.
+    #[arg(long)]
+    pub dim: Option<usize>,
+    /// Width of the feed-forward part.
+    #[arg(long)]
+    pub hidden_dim: Option<usize>,
+    /// Attention heads.
+    #[arg(long)]
+    pub heads: Option<usize>,
+    /// Key and value heads.
+    #[arg(long)]
+    pub kv_heads: Option<usize>,
+    /// Tokens in the vocabulary.
+    #[arg(long)]
+    pub vocab: Option<usize>,
+    /// Context length.
+    #[arg(long)]
+    pub ctx: Option<usize>,
+    /// Type of the matrices: `f32`, `f16`, `bf16`, `q4_0`, `q4_1` or `q8_0`.
+    #[arg(long, default_value = "q4_0")]
+    pub quant: String,
+    /// `spm` or `bpe`; the architecture's usual one by default.
+    #[arg(long)]
+    pub tokenizer: Option<String>,
+    /// Seed of the weights.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// The file to write.
+    #[arg(short, long)]
+    pub output: PathBuf,
+}
+
+/// A model's shape by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Preset {
+    /// 2 layers, 64 wide: loads at once.
+    Tiny,
+    /// 6 layers, 384 wide, 32 000 tokens: the shape of the benchmark cases.
+    Seed,
+    /// TinyLlama 1.1B.
+    #[value(name = "tinyllama-1.1b")]
+    TinyLlama,
 }
 
 /// Reads the command line. What it refuses is printed in one line; help and version are printed in full.

@@ -194,3 +194,65 @@ fn a_reader_that_leaves_is_no_error() {
         .unwrap();
     assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
 }
+
+#[test]
+fn synthetic_models_run_and_can_be_quantized() {
+    let folder = common::folder("synth");
+    for (arch, tokenizer) in [("llama", "spm"), ("llama", "bpe"), ("qwen2", "bpe"), ("gpt2", "bpe")] {
+        let file = |quant: &str| {
+            folder.join(format!("{arch}-{tokenizer}-{quant}.gguf")).to_str().unwrap().to_owned()
+        };
+        let f32 = file("f32");
+        let words = [
+            "synth",
+            "--preset",
+            "tiny",
+            "--arch",
+            arch,
+            "--tokenizer",
+            tokenizer,
+            "--quant",
+            "f32",
+            "-o",
+            &f32,
+        ];
+        assert_eq!(status_and_output(&words).0, Some(0), "{words:?}");
+        for quant in ["q4_0", "q8_0", "f16"] {
+            let small = file(quant);
+            assert_eq!(status_and_output(&["quantize", &f32, &small, quant]).0, Some(0), "{arch} {quant}");
+            let words = ["generate", "-m", &small, "-p", "the kernel", "-n", "8", "--temp", "0", "--json"];
+            let (status, one) = status_and_output(&words);
+            assert_eq!((status, one.lines().count()), (Some(0), 8), "{arch} {quant}");
+            let threaded = [&words[..], &["-t", "3"]].concat();
+            assert_eq!(one, status_and_output(&threaded).1, "{arch} {quant}: threads change the result");
+        }
+        assert_refused(&["quantize", &file("q4_0"), &file("again"), "q8_0"], 1, "q4_0");
+    }
+    let model = folder.join("llama-spm-q4_0.gguf");
+    let words = ["bench", "-m", model.to_str().unwrap(), "-p", "8", "-n", "4", "-t", "1,2", "-r", "1"];
+    let (status, json) = status_and_output(&[&words[..], &["-o", "json"]].concat());
+    let rows: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((status, rows.as_array().unwrap().len()), (Some(0), 4));
+    assert!(status_and_output(&[&words[..], &["-o", "csv"]].concat()).1.starts_with("model,size,params"));
+    assert!(status_and_output(&words).1.contains("pp8"));
+}
+
+#[test]
+fn shapes_that_cannot_be_are_usage_errors() {
+    let folder = common::folder("synth-refused");
+    let file = folder.join("model.gguf");
+    let file = file.to_str().unwrap();
+    for (words, part) in [
+        (["--heads", "5"], "heads"),
+        (["--dim", "108"], "multiples"),
+        (["--vocab", "3"], "vocabulary"),
+        (["--arch", "mamba"], "mamba"),
+        (["--quant", "q2_k"], "q2_k"),
+        (["--tokenizer", "words"], "words"),
+        (["--preset", "huge"], "huge"),
+    ] {
+        assert_refused(&[&["synth", "-o", file][..], &words[..]].concat(), 2, part);
+    }
+    assert_eq!(std::fs::read_dir(folder).unwrap().count(), 0, "a refused model left a file behind");
+    assert_refused(&["synth", "--preset", "tiny", "-o", "/nowhere/model.gguf"], 1, "/nowhere/model.gguf");
+}
