@@ -176,7 +176,7 @@ pub fn print_stats(context: &Context, engine: &Engine<'_, '_>) {
     let stats = engine.stats;
     let unit = suite::unit(context.is_emulated);
     println!(
-        "{} texts, {} prompt tokens, {} generated tokens",
+        "texts: {}; tokens: {} of prompts, {} generated",
         stats.n_texts, stats.n_prompt, stats.n_generated
     );
     println!("prompt: {} {unit} for each token", stats.prompt_counts / stats.n_prompt.max(1));
