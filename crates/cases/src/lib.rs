@@ -5,6 +5,18 @@
 //!   [`bench::Clock`], or one by one by any [`bench::Bencher`];
 //! - [`synth`]: models with random weights and real tokenizers, for both.
 //!
+//! ```
+//! use core::mem::MaybeUninit;
+//! use corelm::ops::{Ops, Single};
+//! use corelm_cases::{Stand, TEST_BYTES, TESTS};
+//!
+//! let mut memory = vec![MaybeUninit::uninit(); TEST_BYTES]; // or a static, or pages of yours
+//! for test in TESTS.iter().filter(|test| test.name.starts_with("quantize::")) {
+//!     (test.run)(&mut Stand { ops: Ops::scalar(), workers: &Single, memory: &mut memory });
+//!     println!("{} ok", test.name);
+//! }
+//! ```
+//!
 //! Nothing here allocates: whoever runs it lends the memory. Unlike the engine, this crate may panic: that is how a test
 //! fails.
 #![no_std]

@@ -9,6 +9,7 @@ use corelm::config::{Architecture, Config};
 use corelm::gguf::Image;
 use corelm::kv_cache::KvType;
 use corelm::ops::{Backend, GgmlType};
+use corelm::sampler::{Sampler, SamplingConfig};
 use corelm::session::{Progress, SessionError};
 use corelm::tokenizer::{Controls, Specials, Tokenizer};
 use corelm::weights::Weights;
@@ -165,6 +166,32 @@ pub fn tokens_come_back_as_text(stand: &mut Stand<'_>) {
     }
 }
 
+pub fn sampling_obeys_its_settings(stand: &mut Stand<'_>) {
+    if !is_first(stand) {
+        return;
+    }
+    const N: usize = 300;
+    let mut arena = stand.arena();
+    let mut random = Random::new(71);
+    // All logits differ, so that every rank has one token.
+    let logits = &*arena.alloc_with(N, |i| random.unit() + i as f32 * 1e-3).expect("test memory");
+    let rank = |token: Token| logits.iter().filter(|&&x| x > logits[token as usize]).count();
+    let mut sampler = Sampler::new(SamplingConfig::GREEDY, N, &mut arena).expect("test memory");
+    let mut draw = |config: SamplingConfig| {
+        sampler.reset(config).expect("settings in range");
+        core::array::from_fn::<Token, 200, _>(|_| sampler.sample(logits).expect("a token"))
+    };
+    assert!(draw(SamplingConfig::GREEDY).iter().all(|&token| rank(token) == 0), "greedy is not the best");
+    for top_k in [1, 2, 40] {
+        let config = SamplingConfig { temperature: 5.0, top_k, seed: 3, ..SamplingConfig::GREEDY };
+        let tokens = draw(config);
+        let worst = tokens.iter().map(|&token| rank(token)).max();
+        assert_eq!(worst, Some(top_k - 1), "of {top_k} candidates, 200 draws reach all and no other");
+        assert_eq!(tokens, draw(config), "the same seed draws the same");
+        assert!(top_k < 40 || tokens != draw(SamplingConfig { seed: 4, ..config }), "seeds do not matter");
+    }
+}
+
 /// Fails unless `logits` lead by more than rounding can move them; returns the leader.
 fn clear_choice(logits: &[f32], about: core::fmt::Arguments<'_>) -> Token {
     let best = model::argmax(logits);
@@ -201,31 +228,34 @@ pub fn tiny_models_choose_the_golden_ids(stand: &mut Stand<'_>) {
     }
 }
 
+/// A tiny model whose heads are wide enough for a Q8_0 cache.
+const WIDE_HEADS: SynthConfig = SynthConfig { n_heads: 2, n_kv_heads: 1, ..SynthConfig::TINY };
+
+/// Whether two sets of logits are the same to the bit.
+fn is_same(one: &[f32], two: &[f32]) -> bool {
+    one.len() == two.len() && one.iter().zip(two).all(|(a, b)| a.to_bits() == b.to_bits())
+}
+
 pub fn prefill_equals_steps(stand: &mut Stand<'_>) {
     let (ops, workers) = (stand.ops, stand.workers);
-    for (config, _) in GOLDEN {
+    let floats = GOLDEN.iter().flat_map(|&(config, _)| [(config, KvType::F16), (config, KvType::F32)]);
+    for (config, kv_type) in floats.chain([(WIDE_HEADS, KvType::Q8_0)]) {
         let SynthConfig { arch, ty, .. } = config;
         let (memory, spare) = stand.memory.split_at_mut(2 << 20);
         let bytes = model::write(&config, &mut Arena::new(memory)).expect("test memory");
-        for kv_type in [KvType::F16, KvType::F32] {
-            let (one, two) = spare.split_at_mut(1 << 20);
-            let (mut one, mut two) = (Arena::new(one), Arena::new(two));
-            let mut steps =
-                model::session(bytes, (16, 1, kv_type), ops, workers, &mut one).expect("a session");
-            for token in PROMPT {
-                steps.step(token).expect("a step");
-            }
-            for n_batch in [2, 4, 9] {
-                let mut arena = two.scope();
-                let mut batch = model::session(bytes, (16, n_batch, kv_type), ops, workers, &mut arena)
-                    .expect("a session");
-                let logits = batch.prefill(&PROMPT).expect("a prompt");
-                let is_same = logits.iter().zip(steps.logits()).all(|(a, b)| a.to_bits() == b.to_bits());
-                assert!(
-                    is_same,
-                    "{ops:?} {arch:?} {ty:?} {kv_type:?}: batches of {n_batch} differ from steps"
-                );
-            }
+        let (one, two) = spare.split_at_mut(1 << 20);
+        let (mut one, mut two) = (Arena::new(one), Arena::new(two));
+        let mut steps = model::session(bytes, (16, 1, kv_type), ops, workers, &mut one).expect("a session");
+        for token in PROMPT {
+            steps.step(token).expect("a step");
+        }
+        for n_batch in [2, 4, 9] {
+            let mut arena = two.scope();
+            let mut batch =
+                model::session(bytes, (16, n_batch, kv_type), ops, workers, &mut arena).expect("a session");
+            let logits = batch.prefill(&PROMPT).expect("a prompt");
+            let about = format_args!("{ops:?} {arch:?} {ty:?} {kv_type:?}");
+            assert!(is_same(logits, steps.logits()), "{about}: batches of {n_batch} differ from steps");
         }
     }
 }
@@ -253,7 +283,7 @@ pub fn slices_equal_steps(stand: &mut Stand<'_>) {
                 n_slices > 1 || budget.get() > 3,
                 "{arch:?}: a budget of {budget} did everything at once"
             );
-            let is_same = sliced.logits().iter().zip(whole.logits()).all(|(a, b)| a.to_bits() == b.to_bits());
+            let is_same = is_same(sliced.logits(), whole.logits());
             assert!(is_same, "{ops:?} {arch:?} {ty:?}: slices of {budget} differ");
         }
     }
@@ -280,10 +310,10 @@ pub fn truncated_cache_repeats_itself(stand: &mut Stand<'_>) {
     let (ops, workers) = (stand.ops, stand.workers);
     let (memory, spare) = stand.memory.split_at_mut(2 << 20);
     let mut arena = Arena::new(memory);
-    let bytes = model::write(&SynthConfig::TINY, &mut arena).expect("test memory");
+    let bytes = model::write(&WIDE_HEADS, &mut arena).expect("test memory");
     let want = arena.alloc(512, 0f32).expect("test memory");
     let mut arena = Arena::new(spare);
-    for kv_type in [KvType::F32, KvType::F16] {
+    for kv_type in [KvType::F32, KvType::F16, KvType::Q8_0] {
         let mut arena = arena.scope();
         let mut session =
             model::session(bytes, (16, 4, kv_type), ops, workers, &mut arena).expect("a session");
@@ -294,16 +324,10 @@ pub fn truncated_cache_repeats_itself(stand: &mut Stand<'_>) {
         session.prefill(&PROMPT[..3]).expect("a detour");
         session.truncate(5);
         let again = session.prefill(&PROMPT[5..]).expect("the rest");
-        assert!(
-            again.iter().zip(want.iter()).all(|(a, b)| a.to_bits() == b.to_bits()),
-            "{ops:?} {kv_type:?}"
-        );
+        assert!(is_same(again, want), "{ops:?} {kv_type:?}");
         session.reset();
         let again = session.prefill(&PROMPT).expect("a prompt");
-        assert!(
-            again.iter().zip(want.iter()).all(|(a, b)| a.to_bits() == b.to_bits()),
-            "{ops:?} {kv_type:?}"
-        );
+        assert!(is_same(again, want), "{ops:?} {kv_type:?}");
     }
 }
 

@@ -114,6 +114,26 @@ pub fn softmax_survives_extremes(stand: &mut Stand<'_>) {
     }
 }
 
+pub fn broken_numbers_show_in_rows(stand: &mut Stand<'_>) {
+    let ops = stand.ops;
+    for n in [1, 7, 8, 9, 40] {
+        for place in [0, n / 2, n - 1] {
+            let mut arena = stand.arena();
+            let x = data::f32s(&mut arena, n, 47);
+            let weight = data::blocks::<F32>(&mut arena, n, 0, 48);
+            x[place] = f32::NAN;
+            let about = format_args!("{:?}: NaN at {place} of {n}", ops.backend());
+            let dst = arena.alloc(n, 0.0f32).expect("test memory");
+            ops.rms_norm(dst, x, weight, NORM_EPS);
+            assert!(dst.iter().all(|x| x.is_nan()), "{about}: rms_norm gave {dst:?}");
+            ops.layer_norm(dst, x, weight, weight, NORM_EPS);
+            assert!(dst.iter().all(|x| x.is_nan()), "{about}: layer_norm gave {dst:?}");
+            ops.softmax(x);
+            assert!(x.iter().all(|x| x.is_nan()), "{about}: softmax gave {x:?}");
+        }
+    }
+}
+
 /// Rotates rows of all widths; `pair(i, n)` says where the two values of pair `i` of `n` lie.
 fn check_rope(
     stand: &mut Stand<'_>,
