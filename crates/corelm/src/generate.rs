@@ -82,7 +82,7 @@ pub enum GenerateError {
     Sampler(SamplerError),
 }
 
-/// A generation in work.
+/// A generation in work. When it is dropped before its end, [`Session::cancel`] gives up the batch that it leaves in work.
 #[derive(Debug)]
 pub struct Generator<'g, 'a, 'm> {
     session: &'g mut Session<'a, 'm>,
@@ -104,7 +104,8 @@ impl<'g, 'a, 'm> Generator<'g, 'a, 'm> {
     ///
     /// # Errors
     ///
-    /// [`SessionError`] when the prompt is empty, does not fit the context, or a batch is in work.
+    /// [`SessionError`] when the prompt is empty, does not fit the context, has a token that is not of the vocabulary, or
+    /// a batch is in work; session and sampler are then as before.
     pub fn new(
         session: &'g mut Session<'a, 'm>,
         tokenizer: &'g Tokenizer<'a, 'm>,
@@ -112,10 +113,7 @@ impl<'g, 'a, 'm> Generator<'g, 'a, 'm> {
         prompt: &'g [Token],
         config: GenerationConfig<'g>,
     ) -> Result<Self, GenerateError> {
-        let (need, n_ctx) = (session.pos().saturating_add(prompt.len()), session.n_ctx());
-        if need > n_ctx {
-            return Err(SessionError::ContextFull { need, n_ctx }.into());
-        }
+        session.check(prompt)?; // all of it, so that nothing has changed when it is refused
         prompt.iter().for_each(|&token| sampler.accept(token));
         let mut generator = Self {
             session,

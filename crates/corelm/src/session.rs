@@ -303,7 +303,7 @@ impl<'a, 'm> Session<'a, 'm> {
     }
 
     /// Whether `tokens` can follow now.
-    fn check(&self, tokens: &[Token]) -> Result<(), SessionError> {
+    pub(crate) fn check(&self, tokens: &[Token]) -> Result<(), SessionError> {
         match self.state {
             State::Pending(_) => return Err(SessionError::BatchPending),
             State::Poisoned => return Err(SessionError::Poisoned),

@@ -104,6 +104,9 @@ fn a_full_context_ends_the_text_and_a_longer_prompt_is_refused() {
     assert_eq!(refused, GenerateError::Session(SessionError::ContextFull { need: 5, n_ctx: 4 }));
     let empty = with_generator(&bytes, 4, &[], CONFIG, |_| ()).unwrap_err();
     assert_eq!(empty, GenerateError::Session(SessionError::NoTokens));
+    // In the second batch, and refused before the first one runs.
+    let odd = with_generator(&bytes, 64, &[1, 403, 407, 512], CONFIG, |_| ()).unwrap_err();
+    assert_eq!(odd, GenerateError::Session(SessionError::NoSuchToken { token: 512, vocab_size: 512 }));
 }
 
 #[test]
