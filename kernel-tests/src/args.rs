@@ -15,6 +15,7 @@
 //! | `backend` | a back-end's name, for the model and the tests | the best for the model, all for the tests |
 //! | `smp` | cores to use | all |
 //! | `json` | `0`, `1` | 0 |
+//! | `full` | `0`, `1`: in an emulator too, run the benchmark cases that take long there | 0 |
 //! | `filter` | part of a case's or a test's name | all |
 
 use core::fmt;
@@ -89,6 +90,8 @@ pub struct Args {
     pub smp: Option<usize>,
     /// Whether results are printed as JSON lines too.
     pub json: bool,
+    /// Whether an emulator runs the long benchmark cases too.
+    pub full: bool,
     /// Only cases or tests whose name has this in it.
     pub filter: String<MAX_NAME>,
 }
@@ -106,6 +109,7 @@ impl Default for Args {
             backend: None,
             smp: None,
             json: false,
+            full: false,
             filter: String::new(),
         }
     }
@@ -158,9 +162,12 @@ impl Args {
                 "backend" => args.backend = Some(name(value).ok_or(wrong("at most 64 bytes"))?),
                 "smp" => args.smp = Some(positive(value).ok_or(wrong("a number of cores above 0"))?),
                 "json" => args.json = flag(value).ok_or(wrong("0 or 1"))?,
+                "full" => args.full = flag(value).ok_or(wrong("0 or 1"))?,
                 "filter" => args.filter = name(value).ok_or(wrong("at most 64 bytes"))?,
                 _ => {
-                    return Err(wrong("mode, model, prompt, n, ids, ctx, kv, backend, smp, json or filter"));
+                    return Err(wrong(
+                        "mode, model, prompt, n, ids, ctx, kv, backend, smp, json, full or filter",
+                    ));
                 }
             }
         }

@@ -106,6 +106,12 @@ pub fn bench(context: &Context, filter: &str) -> Result<bool, EngineError> {
     let amount = match clock.hz {
         // A fifth of a second for each case.
         Some(hz) => BenchmarkConfig { case_budget: hz / 5, ..Default::default() },
+        None if context.args.full => BenchmarkConfig {
+            warmup_iterations: 0,
+            measurement_iterations: 1, // counts repeat
+            max_flops: u64::MAX,
+            ..BenchmarkConfig::QUICK
+        },
         None => BenchmarkConfig::QUICK,
     };
     let cpu = cpu::name().unwrap_or("unlisted CPU");

@@ -47,6 +47,9 @@ pub struct Options {
     /// Print JSON lines in place of tables
     #[arg(long)]
     json: bool,
+    /// Run the benchmark cases that take minutes in QEMU too
+    #[arg(long)]
+    full: bool,
     /// Do not count instructions: QEMU runs as it can, on threads of its own where --smp asks, and counts mean nothing
     #[arg(long)]
     no_icount: bool,
@@ -160,6 +163,9 @@ impl Options {
         }
         if self.json || self.counts_exactly() {
             line += &word("json", "1");
+        }
+        if self.full {
+            line += &word("full", "1");
         }
         line
     }
