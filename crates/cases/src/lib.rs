@@ -1,7 +1,7 @@
 //! What corelm tests and times, once, as data: the same functions run on a host, in an emulator and on boards.
 //!
-//! - [`TESTS`](conformance::TESTS): what every back-end must get right;
-//! - [`CASES`](cases::CASES): what is timed, with shapes and targets, run by [`bench::run_benchmark_suite`] against any
+//! - [`TESTS`]: what every back-end must get right;
+//! - [`CASES`]: what is timed, with shapes and targets, run by [`bench::run_benchmark_suite`] against any
 //!   [`bench::Clock`], or one by one by any [`bench::Bencher`];
 //! - [`synth`]: models with random weights and real tokenizers, for both.
 //!
