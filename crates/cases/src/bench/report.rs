@@ -131,7 +131,7 @@ pub struct Summary {
     pub n_met: usize,
     /// Targets that were missed.
     pub n_missed: usize,
-    /// Cases that were left out because of [`BenchmarkConfig::max_flops`].
+    /// Cases that were left out because of [`BenchmarkConfig::max_flops`](super::BenchmarkConfig::max_flops).
     pub n_left_out: usize,
 }
 
