@@ -166,7 +166,8 @@ impl fmt::Display for SamplerError {
 
 impl core::error::Error for SamplerError {}
 
-/// Chooses tokens; remembers the recent ones and where its random sequence stands.
+/// Chooses tokens; remembers the recent ones and where its random sequence stands. What it held of them is overwritten
+/// with zeros when it is dropped or [`reset`](Self::reset).
 #[derive(Debug)]
 pub struct Sampler<'a> {
     config: SamplingConfig,
@@ -218,6 +219,7 @@ impl<'a> Sampler<'a> {
     /// [`SamplerError::Setting`] when `config` is out of range; nothing has changed then.
     pub fn reset(&mut self, config: SamplingConfig) -> Result<(), SamplerError> {
         config.check()?;
+        self.wipe();
         self.config = config;
         self.n_recent = 0;
         self.next = 0;
@@ -263,6 +265,14 @@ impl<'a> Sampler<'a> {
         Ok(draw(kept, self.config.temperature, &mut self.random))
     }
 
+    /// Overwrites what tells of logits and tokens.
+    fn wipe(&mut self) {
+        self.candidates.fill(Candidate { score: 0.0, token: 0 });
+        self.recent.fill(0);
+        // The zeros are meant for whoever has the memory next.
+        core::hint::black_box((&mut *self.candidates, &mut *self.recent));
+    }
+
     /// Makes each recent token less probable, once however often it came (CTRL, section 4.1; llama.cpp's signs).
     fn penalize_recent(&mut self) {
         let recent = self.recent.get(..self.n_recent).unwrap_or_default();
@@ -303,6 +313,12 @@ impl<'a> Sampler<'a> {
             n_kept += 1;
         }
         n_kept
+    }
+}
+
+impl Drop for Sampler<'_> {
+    fn drop(&mut self) {
+        self.wipe();
     }
 }
 

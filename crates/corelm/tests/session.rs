@@ -153,6 +153,40 @@ fn what_is_forgotten_leaves_no_trace() {
     }
 }
 
+/// What a tenant reads in the memory of the one before: a scan of every byte behind a session and a sampler that were
+/// dropped, and behind ones that never are, so that the scan is seen to find something.
+#[test]
+fn dropped_sessions_and_samplers_leave_only_zeros() {
+    let Some(bytes) = model("stories260K-q4_0.gguf") else { return };
+    let image = Image::parse(&bytes).unwrap();
+    let shape = Config::from_image(&image).unwrap();
+    for kv_type in [KvType::F32, KvType::F16] {
+        let plan = MemoryPlan::new(&image, &shape, &SessionConfig { kv_type, ..SMALL }).unwrap();
+        for is_dropped in [true, false] {
+            let mut model_region = vec![MaybeUninit::uninit(); plan.model_bytes()];
+            let weights = Weights::resolve(&image, &shape, &mut Arena::new(&mut model_region)).unwrap();
+            // Bytes between the slices of an arena stay as they were.
+            let mut region = vec![MaybeUninit::new(0u8); plan.session_bytes()];
+            let mut arena = Arena::new(&mut region);
+            let mut session =
+                Session::new(Ops::scalar(), &Single, &shape, weights, &plan, &mut arena).unwrap();
+            let mut sampler = Sampler::new(SamplingConfig::BALANCED, shape.vocab_size, &mut arena).unwrap();
+            sampler.sample(session.prefill(&TOKENS).unwrap()).unwrap();
+            TOKENS.iter().for_each(|&token| sampler.accept(token));
+            session.begin(&TOKENS[..8]).unwrap(); // and a batch given up in the middle
+            session.poll(NonZeroU32::new(50).unwrap()).unwrap();
+            if is_dropped {
+                drop((session, sampler));
+            } else {
+                std::mem::forget((session, sampler));
+            }
+            // SAFETY: all bytes began as zeros, and what is stored over them, numbers and blocks, has no padding.
+            let n_left = region.iter().filter(|byte| unsafe { byte.assume_init_read() } != 0).count();
+            assert_eq!(n_left == 0, is_dropped, "{kv_type:?}: {n_left} bytes left");
+        }
+    }
+}
+
 #[test]
 fn misuse_is_an_error_that_changes_nothing() {
     let Some(bytes) = model("stories260K-f32.gguf") else { return };
