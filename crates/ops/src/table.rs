@@ -104,11 +104,6 @@ impl Ops {
         core::iter::once(&SCALAR).chain(arch::TABLES).filter(move |table| features.has(table.needs)).map(Self)
     }
 
-    /// The back-end `backend`, if `features` allow it.
-    pub fn with_backend(features: Features, backend: Backend) -> Option<Self> {
-        Self::available(features).find(|ops| ops.backend() == backend)
-    }
-
     /// Which back-end this is.
     pub fn backend(self) -> Backend {
         self.0.backend
