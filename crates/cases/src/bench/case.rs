@@ -70,6 +70,8 @@ pub enum CaseError {
     Wrong(&'static str),
     /// The engine refused; holds the error's stable code.
     Engine(u32),
+    /// The clock does not move, so that nothing can be timed.
+    StoppedClock,
 }
 
 impl fmt::Display for CaseError {
@@ -78,6 +80,7 @@ impl fmt::Display for CaseError {
             CaseError::Memory => f.write_str("too little memory lent"),
             CaseError::Wrong(what) => write!(f, "wrong result: {what}"),
             CaseError::Engine(code) => write!(f, "engine error {code}"),
+            CaseError::StoppedClock => f.write_str("the clock stands still"),
         }
     }
 }

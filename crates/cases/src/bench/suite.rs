@@ -142,7 +142,11 @@ pub fn run_benchmark_suite(
 fn run_case(case: &Case, ops: Ops, bench: &mut Bench<'_>, lent: Lent<'_>) -> CaseReport {
     bench.n_samples = 0;
     let Lent { workers, memory, model } = lent;
-    let outcome = (case.body)(&mut Lab { ops, workers, memory, model, bencher: bench });
+    // A clock that stands still would have the routine repeated for hours in search of a long enough sample.
+    let outcome = match bench.cost.is_stopped() {
+        true => Err(CaseError::StoppedClock),
+        false => (case.body)(&mut Lab { ops, workers, memory, model, bencher: bench }),
+    };
     let hz = bench.clock.hz();
     let result = outcome.and_then(|()| match bench.samples.get_mut(..bench.n_samples) {
         Some(samples) if !samples.is_empty() => Ok(BenchmarkStats::from_samples(samples, hz)),
@@ -315,6 +319,30 @@ mod tests {
         let (summary, out) = run(&cases, &config, Unit::Ticks);
         assert_eq!((summary.n_timed, summary.n_left_out), (1, 0));
         assert!(!out.contains("huge"));
+    }
+
+    #[test]
+    fn a_stopped_clock_fails_the_suite_before_a_case_runs() {
+        struct Stopped;
+        impl Clock for Stopped {
+            fn now(&self) -> u64 {
+                7
+            }
+            fn hz(&self) -> Option<u64> {
+                None
+            }
+            fn unit(&self) -> Unit {
+                Unit::Cycles
+            }
+        }
+        let never = Case { body: |_| panic!("a case ran"), ..case("a", None) };
+        let mut memory = [MaybeUninit::uninit(); SAMPLES_BYTES];
+        let host =
+            Host { clock: &Stopped, features: Features::empty(), workers: &Single, memory: &mut memory };
+        let mut out = String::new();
+        let summary =
+            run_benchmark_suite(&[never], &BenchmarkConfig::QUICK, host, &mut out).expect("written");
+        assert!(summary.n_failed == 1 && out.contains("stands still"), "{out}");
     }
 
     #[test]
