@@ -212,6 +212,8 @@ fn text_without_tokens_is_the_unknown_token_or_an_error() {
     let mut made = Made::sentence_piece(&["▁", "a"]);
     made.texts[3..259].iter_mut().enumerate().for_each(|(i, text)| *text = format!("<{i}>").into_bytes());
     made.with(|t| assert_eq!(t.encode("aé", Specials::Never), [259, 260, 0])).unwrap();
+    made.key("tokenizer.ggml.unknown_token_id", Value::U32(2)); // a control token, which text never becomes
+    made.with(|t| assert!(t.try_encode("é".as_bytes(), Specials::All).is_err())).unwrap();
     made.keys.retain(|key| key.0 != "tokenizer.ggml.unknown_token_id");
     made.with(|t| {
         assert_eq!(t.try_encode("é".as_bytes(), Specials::Never), Err(TokenizeError::NoToken { byte: 0xC3 }));

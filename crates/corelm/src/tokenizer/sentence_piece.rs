@@ -64,7 +64,8 @@ impl<'a, 'm> SentencePiece<'a, 'm> {
             space: find_text(vocab, &SPACE),
             adds_space: image.bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true),
             cuts_at_spaces: cuts_at_spaces(vocab),
-            unknown,
+            // Text without a token must not become a control token, whatever the file calls unknown.
+            unknown: unknown.filter(|&token| vocab.kind(token) != TokenKind::Control),
         })
     }
 
