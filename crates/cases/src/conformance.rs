@@ -110,6 +110,6 @@ pub const TESTS: &[Test] = tests![
         slices_equal_steps,
         a_full_cache_is_an_error,
         truncated_cache_repeats_itself,
-        a_session_leaves_nothing_behind,
+        a_reset_session_answers_nothing,
     },
 ];

@@ -332,7 +332,7 @@ pub fn truncated_cache_repeats_itself(stand: &mut Stand<'_>) {
     }
 }
 
-pub fn a_session_leaves_nothing_behind(stand: &mut Stand<'_>) {
+pub fn a_reset_session_answers_nothing(stand: &mut Stand<'_>) {
     let (ops, workers) = (stand.ops, stand.workers);
     let (memory, spare) = stand.memory.split_at_mut(2 << 20);
     let bytes = model::write(&SynthConfig::TINY, &mut Arena::new(memory)).expect("test memory");
