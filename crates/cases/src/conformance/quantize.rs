@@ -7,18 +7,7 @@ use super::Stand;
 use crate::data;
 use crate::random::Random;
 
-/// The value that binary16 defines for `bits`, computed from its fields.
-fn half_value(bits: u16) -> f64 {
-    let (exponent, fraction) = (i32::from(bits >> 10 & 31), f64::from(bits & 1023));
-    let magnitude = match exponent {
-        0 => fraction / 16_777_216.0,
-        31 if fraction == 0.0 => f64::INFINITY,
-        31 => f64::NAN,
-        _ => libm::ldexp(1.0 + fraction / 1024.0, exponent - 15),
-    };
-    if bits >> 15 == 1 { -magnitude } else { magnitude }
-}
-
+/// Every half, against the crate `half`.
 pub fn f16_converts_all_values(stand: &mut Stand<'_>) {
     let ops = stand.ops;
     let mut arena = stand.arena();
@@ -28,11 +17,11 @@ pub fn f16_converts_all_values(stand: &mut Stand<'_>) {
     ops.f32_from_f16(floats, halves);
     ops.f16_from_f32(back, floats);
     for (bits, (have, back)) in (0..=u16::MAX).zip(floats.iter().zip(back)) {
-        let want = half_value(bits);
+        let want = half::f16::from_bits(bits);
         if want.is_nan() {
             assert!(have.is_nan() && back.to_f32().is_nan(), "{:?} {bits:#06x}", ops.backend());
         } else {
-            assert_eq!(have.to_bits(), (want as f32).to_bits(), "{:?} {bits:#06x}", ops.backend());
+            assert_eq!(have.to_bits(), want.to_f32().to_bits(), "{:?} {bits:#06x}", ops.backend());
             assert_eq!(back.to_bits(), bits, "{:?}", ops.backend());
         }
     }
