@@ -136,7 +136,8 @@ mod tests {
 
     #[test]
     fn a_stranger_among_the_packages_is_named() {
-        let tree = "corelm v0.1.0 (/x)\ncorelm-ops v0.1.0 (/y)\nlibm v0.2.16\nserde v1.0.0\nlibm v0.2.16 (*)\n";
+        let tree =
+            "corelm v0.1.0 (/x)\ncorelm-ops v0.1.0 (/y)\nlibm v0.2.16\nserde v1.0.0\nlibm v0.2.16 (*)\n";
         assert_eq!(strangers(tree), ["serde"]);
     }
 }
