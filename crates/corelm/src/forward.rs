@@ -16,7 +16,7 @@ use crate::Token;
 use crate::config::{Config, RopePairing};
 use crate::kv_cache::{KvCache, KvType};
 use crate::ops::{
-    Activations, BlockQ8_0, F32, GgmlType, Matrix, Ops, QK, Rotation, TileMut, Workers, for_each_chunk,
+    Activations, BlockQ8, F32, GgmlType, Matrix, Ops, QK, Rotation, TileMut, Workers, for_each_chunk,
     for_each_columns,
 };
 use crate::weights::Weights;
@@ -204,7 +204,7 @@ impl Forward<'_, '_> {
     fn attn_round(&mut self, layer: usize, tokens: Range<usize>) -> Option<()> {
         let (w, s) = (self.weights.layers.get(layer)?, &mut self.s);
         for i in tokens {
-            round_for(&[w.attn_output], self.ops, row_mut(s.att, self.widths.q, i)?, s.xq, i)?;
+            round_for(&[w.attn_output], self.ops, row_mut(s.att, self.widths.q, i)?, s.xq, i, self.m)?;
         }
         Some(())
     }
@@ -255,7 +255,7 @@ impl Forward<'_, '_> {
                 add_bias(ops, h, w.ffn_up_bias);
                 ops.gelu_f16(h);
             }
-            round_for(&[w.ffn_down], ops, h, s.xq, i)?;
+            round_for(&[w.ffn_down], ops, h, s.xq, i, self.m)?;
             if let Some(place) = row_mut(moved, widths.hidden, i) {
                 place.iter_mut().zip(h).for_each(|(dst, h)| *dst = *h);
             }
@@ -283,7 +283,7 @@ impl Forward<'_, '_> {
         let x = row(s.x, dim, self.m.checked_sub(1)?)?;
         let xb = row_mut(s.xb, dim, 0)?;
         norm(self.ops, xb, x, w.output_norm, w.output_norm_bias, self.config.norm_eps); // (dim)
-        round_for(&[w.output], self.ops, xb, s.xq, 0)
+        round_for(&[w.output], self.ops, xb, s.xq, 0, 1)
     }
 
     /// logits = xb . output^T
@@ -309,7 +309,7 @@ impl Forward<'_, '_> {
         for i in tokens {
             let (xb, x) = (row_mut(s.xb, dim, i)?, row(s.x, dim, i)?);
             norm(self.ops, xb, x, weight, bias, self.config.norm_eps); // (dim)
-            round_for(readers, self.ops, xb, s.xq, i)?;
+            round_for(readers, self.ops, xb, s.xq, i, self.m)?;
         }
         Some(())
     }
@@ -347,10 +347,18 @@ fn add_bias(ops: Ops, x: &mut [f32], bias: Option<&[F32]>) {
 }
 
 /// Gives `x` the precision in which products with `weights` read it, as ggml does: quantized weights read row `i` of
-/// `xq`, where a block with a value that is not finite poisons what it meets; F16 weights read halves.
-fn round_for(weights: &[Matrix<'_>], ops: Ops, x: &mut [f32], xq: &mut [BlockQ8_0], i: usize) -> Option<()> {
+/// the `m` in `xq`, where a block with a value that is not finite poisons what it meets; F16 weights read halves.
+fn round_for(
+    weights: &[Matrix<'_>],
+    ops: Ops,
+    x: &mut [f32],
+    xq: &mut [BlockQ8],
+    i: usize,
+    m: usize,
+) -> Option<()> {
     if weights.iter().any(|w| w.is_quantized()) {
-        ops.quantize_q8_0(row_mut(xq, x.len() / QK, i)?, x);
+        let end = m.checked_mul(x.len() / QK)?;
+        ops.quantize_q8(xq.get_mut(i..end)?, m, x);
     }
     if weights.iter().any(|w| w.ty() == GgmlType::F16) {
         ops.round_to_f16(x);
@@ -364,9 +372,9 @@ fn all_within(x: &[f32], largest: f32) -> bool {
 }
 
 /// `m` rows of `k` values for a product to read; `xq` counts where the stage before has quantized them.
-fn activations<'s>(values: &'s [f32], xq: &'s [BlockQ8_0], m: usize, k: usize) -> Option<Activations<'s>> {
-    let (f32, q8_0) = (values.get(..m.checked_mul(k)?)?, xq.get(..m.checked_mul(k / QK)?)?);
-    Some(Activations { rows: m, f32, q8_0 })
+fn activations<'s>(values: &'s [f32], xq: &'s [BlockQ8], m: usize, k: usize) -> Option<Activations<'s>> {
+    let (f32, q8) = (values.get(..m.checked_mul(k)?)?, xq.get(..m.checked_mul(k / QK)?)?);
+    Some(Activations { rows: m, f32, q8 })
 }
 
 /// Rows of `k` weights in one unit: a multiple of 16, for the tiles of the micro-kernels, where it can be.

@@ -16,11 +16,6 @@ pub(crate) use x86_64::TABLES;
     all(target_arch = "x86_64", target_feature = "sse2")
 ))]
 mod exp;
-#[cfg(any(
-    all(target_arch = "aarch64", target_feature = "neon"),
-    all(target_arch = "x86_64", target_feature = "sse2")
-))]
-mod integer_tile;
 
 /// Everything above scalar, lowest first.
 #[cfg(not(any(

@@ -1,6 +1,7 @@
 //! Attention of one query head, streaming over a KV cache.
 
-use crate::block::{Block, BlockQ8_0, QK};
+use crate::block::QK;
+use crate::panel::BlockQ8;
 use crate::product::Activations;
 use crate::table::Ops;
 use crate::tile::TileMut;
@@ -14,13 +15,13 @@ const CHUNK: usize = 64;
 
 /// See [`Ops::attend`].
 pub(crate) fn attend(ops: Ops, dst: &mut [f32], q: &[f32], keys: Matrix<'_>, values: Matrix<'_>, scale: f32) {
-    let mut q8_0 = [BlockQ8_0::ZERO; MAX_QUANTIZED_HEAD_DIM / QK];
-    let q8_0 = q8_0.get_mut(..q.len() / QK).unwrap_or(&mut []);
+    let mut q8 = [BlockQ8::ZERO; MAX_QUANTIZED_HEAD_DIM / QK];
+    let q8 = q8.get_mut(..q.len() / QK).unwrap_or(&mut []);
     if keys.is_quantized() {
         debug_assert!(q.len() <= MAX_QUANTIZED_HEAD_DIM, "attend: head too wide for a quantized cache");
-        ops.quantize_q8_0(q8_0, q);
+        ops.quantize_q8(q8, 1, q);
     }
-    let lhs = Activations { rows: 1, f32: q, q8_0 };
+    let lhs = Activations { rows: 1, f32: q, q8 };
 
     dst.fill(0.0);
     match keys {

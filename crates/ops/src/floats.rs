@@ -39,8 +39,7 @@ fn outer_product<L: Lanes<W>, const W: usize, const M: usize, const N: usize>(
 }
 
 impl<L: Lanes<W>, V: Value, const W: usize> Micro for Floats<L, V, W> {
-    type Lhs = f32;
-    type Rhs = V;
+    type Weight = V;
 
     #[inline(always)]
     fn tile<const M: usize, const N: usize>(lhs: [&[f32]; M], rhs: [&[V]; N]) -> [[f32; N]; M] {

@@ -36,10 +36,10 @@
 //!
 //! // Quantized weights meet quantized activations.
 //! let x = [0.5f32; 64];
-//! let mut xq = [BlockQ8_0::ZERO; 2];
-//! ops.quantize_q8_0(&mut xq, &x);
+//! let mut xq = [BlockQ8::ZERO; 2];
+//! ops.quantize_q8(&mut xq, 1, &x);
 //! let mut y = [0.0f32; 3];
-//! ops.gemm(&mut TileMut::new(&mut y, 3), &Activations { rows: 1, f32: &x, q8_0: &xq }, weights);
+//! ops.gemm(&mut TileMut::new(&mut y, 3), &Activations { rows: 1, f32: &x, q8: &xq }, weights);
 //!
 //! let exact: f32 = values[..64].iter().sum::<f32>() * 0.5;
 //! assert!((y[0] - exact).abs() < 1.5, "{} for {exact}", y[0]);
@@ -64,6 +64,7 @@ pub mod block;
 pub mod cpu;
 mod floats;
 mod lanes;
+pub mod panel;
 mod product;
 mod quantize;
 pub mod reference;
@@ -81,6 +82,7 @@ pub mod workers;
 pub use attend::MAX_QUANTIZED_HEAD_DIM;
 pub use block::{Bf16, Block, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, F32, GgmlType, QK};
 pub use cpu::{Feature, Features};
+pub use panel::BlockQ8;
 pub use product::Activations;
 pub use rope::Rotation;
 pub use table::{Backend, Ops};

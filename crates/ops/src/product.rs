@@ -1,56 +1,57 @@
-//! Products of activations with weight matrices: the loops around a back-end's register tile.
+//! Products of activations with weight matrices; here the loops around a register tile of float weights.
 
-use crate::block::{Block, BlockQ8_0, QK};
+use crate::block::Block;
+use crate::panel::BlockQ8;
 use crate::tile::TileMut;
 use crate::view::Rows;
 
-/// What a product reads: `rows` rows of activations, as f32 and (where a quantized weight meets them) as Q8_0.
+/// What a product reads: `rows` rows of activations, as f32 and (where a quantized weight meets them) quantized.
 #[derive(Clone, Copy, Debug)]
 pub struct Activations<'a> {
     /// Rows: tokens.
     pub rows: usize,
     /// The values, `(rows, k)`; may be empty when only quantized weights follow.
     pub f32: &'a [f32],
-    /// The same, quantized, `(rows, k / 32)`; may be empty when only float weights follow.
-    pub q8_0: &'a [BlockQ8_0],
+    /// The same, quantized, `(k / 32, rows)`: the first blocks of all rows, then the second ones, as
+    /// [`Ops::quantize_q8`](crate::Ops::quantize_q8) writes them with `rows` for its stride. May be empty when only
+    /// float weights follow.
+    pub q8: &'a [BlockQ8],
 }
 
-/// A register tile: the dot products of `M` rows with `N` rows, all at once.
+/// A register tile: the dot products of `M` rows of activations with `N` rows of weights, all at once.
 ///
 /// Every single result must be what `tile::<1, 1>` gives for its two rows, bit for bit: prompts in batches then equal
 /// prompts in steps, on any number of workers.
 pub(crate) trait Micro {
-    type Lhs;
-    type Rhs;
+    type Weight;
 
     /// All rows are equally long. Like [`Lanes`](crate::lanes::Lanes), for use under the back-end's CPU features only.
-    fn tile<const M: usize, const N: usize>(lhs: [&[Self::Lhs]; M], rhs: [&[Self::Rhs]; N]) -> [[f32; N]; M];
+    fn tile<const M: usize, const N: usize>(lhs: [&[f32]; M], rhs: [&[Self::Weight]; N]) -> [[f32; N]; M];
 }
 
-/// The entries of a back-end's table for one type of weights.
-pub(crate) struct Product<L, R: 'static> {
-    pub dot: unsafe fn(&[L], &[R]) -> f32,
-    pub gemm: unsafe fn(&mut TileMut<'_>, &[L], Rows<'_, R>),
+/// The entries of a back-end's table for one type of float weights.
+pub(crate) struct Product<W: 'static> {
+    pub dot: unsafe fn(&[f32], &[W]) -> f32,
+    pub gemm: unsafe fn(&mut TileMut<'_>, &[f32], Rows<'_, W>),
 }
 
-impl<L, R> Clone for Product<L, R> {
+impl<W> Clone for Product<W> {
     fn clone(&self) -> Self {
         *self
     }
 }
-impl<L, R> Copy for Product<L, R> {}
+impl<W> Copy for Product<W> {}
 
 /// The [`Product`] of a [`Micro`], in functions that enable its CPU features: `product!(micro, mr, nr, nv, features)`.
 macro_rules! product {
     ($micro:ty, $mr:expr, $nr:expr, $nv:expr $(, $feature:meta)?) => {{
-        type Lhs = <$micro as $crate::product::Micro>::Lhs;
-        type Rhs = <$micro as $crate::product::Micro>::Rhs;
+        type Weight = <$micro as $crate::product::Micro>::Weight;
         $(#[$feature])?
-        fn dot(lhs: &[Lhs], rhs: &[Rhs]) -> f32 {
+        fn dot(lhs: &[f32], rhs: &[Weight]) -> f32 {
             $crate::product::dot::<$micro>(lhs, rhs)
         }
         $(#[$feature])?
-        fn gemm(dst: &mut $crate::tile::TileMut<'_>, lhs: &[Lhs], rhs: $crate::view::Rows<'_, Rhs>) {
+        fn gemm(dst: &mut $crate::tile::TileMut<'_>, lhs: &[f32], rhs: $crate::view::Rows<'_, Weight>) {
             $crate::product::gemm::<$micro, { $mr }, { $nr }, { $nv }>(dst, lhs, rhs);
         }
         $crate::product::Product { dot, gemm }
@@ -67,7 +68,7 @@ pub(crate) fn shortest<L, R, const M: usize, const N: usize>(lhs: &[&[L]; M], rh
 
 /// The dot product of one row with one row.
 #[inline(always)]
-pub(crate) fn dot<P: Micro>(lhs: &[P::Lhs], rhs: &[P::Rhs]) -> f32 {
+pub(crate) fn dot<P: Micro>(lhs: &[f32], rhs: &[P::Weight]) -> f32 {
     let [[dot]] = P::tile([lhs], [rhs]);
     dot
 }
@@ -78,14 +79,14 @@ pub(crate) fn dot<P: Micro>(lhs: &[P::Lhs], rhs: &[P::Rhs]) -> f32 {
 #[inline(always)]
 pub(crate) fn gemm<P: Micro, const MR: usize, const NR: usize, const NV: usize>(
     dst: &mut TileMut<'_>,
-    lhs: &[P::Lhs],
-    rhs: Rows<'_, P::Rhs>,
+    lhs: &[f32],
+    rhs: Rows<'_, P::Weight>,
 ) where
-    P::Rhs: Block,
+    P::Weight: Block,
 {
     let n = dst.cols().min(rhs.rows());
     let m = dst.rows();
-    let lhs_len = rhs.cols() / const { size_in_values::<P::Lhs>() };
+    let lhs_len = rhs.cols();
     let mut col = 0;
     if m == 1 {
         while let Some(w) = rows::<_, NV>(rhs.blocks(), row_len(rhs), col, n) {
@@ -114,11 +115,6 @@ pub(crate) fn gemm<P: Micro, const MR: usize, const NR: usize, const NV: usize>(
         }
         col += 1;
     }
-}
-
-/// Values in one element of an activation row.
-const fn size_in_values<T>() -> usize {
-    if size_of::<T>() == size_of::<BlockQ8_0>() { QK } else { 1 }
 }
 
 /// Blocks in a row of weights.

@@ -4,6 +4,7 @@
 //! whatever it meets instead of passing for a number.
 
 use crate::block::{Block, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, QK};
+use crate::panel::BlockQ8;
 
 /// The bits of the largest magnitude; as integers they are ordered like the magnitudes, with infinity and NaN on top.
 pub(crate) fn max_magnitude_bits(x: &[f32; QK]) -> u32 {
@@ -25,17 +26,23 @@ pub(crate) const POISON: F16 = F16::from_bits(0x7e00);
 
 /// `d = max |x| / 127`, `q = round(x / d)`, halves away from zero.
 pub(crate) fn q8_0(dst: &mut [BlockQ8_0], src: &[f32]) {
-    for (block, x) in dst.iter_mut().zip(src.as_chunks::<QK>().0) {
-        let max = max_magnitude_bits(x);
-        if is_non_finite(max) {
-            *block = BlockQ8_0 { d: POISON, ..Block::ZERO };
-            continue;
-        }
-        let d = f32::from_bits(max) / 127.0;
-        let id = inverse(d);
-        block.d = F16::new(d);
-        block.qs.iter_mut().zip(x).for_each(|(q, x)| *q = libm::roundf(x * id) as i8);
+    dst.iter_mut().zip(src.as_chunks::<QK>().0).for_each(|(block, x)| *block = block_q8_0(x));
+}
+
+/// The same for products: block `b` goes to `dst[b * stride]`.
+pub(crate) fn q8(dst: &mut [BlockQ8], stride: usize, src: &[f32]) {
+    let dst = dst.iter_mut().step_by(stride.max(1));
+    dst.zip(src.as_chunks::<QK>().0).for_each(|(block, x)| *block = BlockQ8::new(&block_q8_0(x)));
+}
+
+fn block_q8_0(x: &[f32; QK]) -> BlockQ8_0 {
+    let max = max_magnitude_bits(x);
+    if is_non_finite(max) {
+        return BlockQ8_0 { d: POISON, ..Block::ZERO };
     }
+    let d = f32::from_bits(max) / 127.0;
+    let id = inverse(d);
+    BlockQ8_0 { d: F16::new(d), qs: x.map(|x| libm::roundf(x * id) as i8) }
 }
 
 /// `d` = the value of largest magnitude `/ -8`, `q = min(15, trunc(x / d + 8.5))` with one rounding before `trunc`.

@@ -1,14 +1,12 @@
 //! The portable back-end: every operation in plain Rust, eight lanes wide so that the compiler vectorises it.
 
-use crate::block::{Bf16, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, F32, QK};
+use crate::block::{Bf16, Block, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, F32, QK};
 use crate::floats::Floats;
 use crate::lanes::{Lanes, lane_ops, nibbles};
-use crate::product::{Micro, product, shortest};
+use crate::panel::{BlockQ8, Kernel, PANEL_ROWS, Panel, PanelQ4_0, PanelQ4_1, PanelQ8_0};
+use crate::product::product;
 use crate::quantize;
 use crate::table::{Backend, OpTable};
-
-/// Rows of activations that share one unpacking of a weight block.
-const MR: usize = 4;
 
 pub(crate) const TABLE: OpTable = OpTable {
     backend: Backend::Scalar,
@@ -17,9 +15,10 @@ pub(crate) const TABLE: OpTable = OpTable {
     f32: product!(Floats<Wide, F32, 8>, 1, 1, 1),
     f16: product!(Floats<Wide, F16, 8>, 1, 1, 1),
     bf16: product!(Floats<Wide, Bf16, 8>, 1, 1, 1),
-    q8_0: product!(Q8_0, MR, 1, 1),
-    q4_0: product!(Q4_0, MR, 1, 1),
-    q4_1: product!(Q4_1, MR, 1, 1),
+    quantize_q8: quantize::q8,
+    q8_0: Q8_0,
+    q4_0: Q4_0,
+    q4_1: Q4_1,
     lanes: LANE_OPS,
 };
 
@@ -30,78 +29,113 @@ fn dot_i8(lhs: &[i8; QK], rhs: &[i8; QK]) -> i32 {
     lhs.iter().zip(rhs).map(|(x, w)| i32::from(*x) * i32::from(*w)).sum()
 }
 
-/// Tiles of Q8_0 activations with weights of a block type: `acc += block(w, x)` in the order of the blocks.
-fn tile<R: Copy, U, const M: usize, const N: usize>(
-    lhs: [&[BlockQ8_0]; M],
-    rhs: [&[R]; N],
-    unpack: impl Fn(&R) -> U,
-    block: impl Fn(f32, &BlockQ8_0, &U) -> f32,
-) -> [[f32; N]; M] {
-    let mut acc = [[0.0; N]; M];
-    for b in 0..shortest(&lhs, &rhs) {
-        for (j, w) in rhs.iter().enumerate() {
-            let Some(w) = w.get(b).map(&unpack) else { continue };
-            for (acc, x) in acc.iter_mut().zip(lhs) {
-                if let (Some(acc), Some(x)) = (acc.get_mut(j), x.get(b)) {
-                    *acc = block(*acc, x, &w);
-                }
-            }
+/// Gathers panels block by block.
+pub(crate) fn pack<P: Panel>(panels: &mut [P], rows: [&[P::Block]; PANEL_ROWS]) {
+    let none = P::Block::ZERO;
+    for (b, panel) in panels.iter_mut().enumerate() {
+        *panel = P::gather(rows.map(|row| row.get(b).unwrap_or(&none)));
+    }
+}
+
+/// Runs `step(acc, x, panel)` for every row of activations and every panel.
+fn accumulate<P>(
+    acc: &mut [[f32; PANEL_ROWS]],
+    x: &[BlockQ8],
+    stride: usize,
+    panels: &[P],
+    step: impl Fn(&mut [f32; PANEL_ROWS], &BlockQ8, &P),
+) {
+    for (panel, x) in panels.iter().zip(x.chunks(stride.max(1))) {
+        acc.iter_mut().zip(x).for_each(|(acc, x)| step(acc, x, panel));
+    }
+}
+
+/// `start` plus the products of four activations with each row's four weights, for every group of four.
+fn sums<'w>(start: i32, x: &[i8], groups: impl Iterator<Item = &'w [[i8; 4]; PANEL_ROWS]>) -> [i32; PANEL_ROWS] {
+    let mut sums = [start; PANEL_ROWS];
+    for (x, group) in x.as_chunks::<4>().0.iter().zip(groups) {
+        for (sum, w) in sums.iter_mut().zip(group) {
+            *sum += x.iter().zip(w).map(|(x, w)| i32::from(*x) * i32::from(*w)).sum::<i32>();
         }
     }
-    acc
+    sums
 }
 
-struct Q8_0;
-
-impl Micro for Q8_0 {
-    type Lhs = BlockQ8_0;
-    type Rhs = BlockQ8_0;
-
-    fn tile<const M: usize, const N: usize>(lhs: [&[BlockQ8_0]; M], rhs: [&[BlockQ8_0]; N]) -> [[f32; N]; M] {
-        tile(
-            lhs,
-            rhs,
-            |w| (w.d.to_f32(), w.qs),
-            |acc, x, (d, w)| acc + dot_i8(&x.qs, w) as f32 * (x.d.to_f32() * d),
-        )
+/// `acc += sums * (d_x * d_w)`
+fn add_scaled(acc: &mut [f32; PANEL_ROWS], sums: [i32; PANEL_ROWS], x: &BlockQ8, d: &[F16; PANEL_ROWS]) {
+    for ((acc, sum), d) in acc.iter_mut().zip(sums).zip(d) {
+        *acc += sum as f32 * (x.d * d.to_f32());
     }
 }
 
-struct Q4_0;
-
-impl Micro for Q4_0 {
-    type Lhs = BlockQ8_0;
-    type Rhs = BlockQ4_0;
-
-    fn tile<const M: usize, const N: usize>(lhs: [&[BlockQ8_0]; M], rhs: [&[BlockQ4_0]; N]) -> [[f32; N]; M] {
-        tile(
-            lhs,
-            rhs,
-            |w| (w.d.to_f32(), nibbles(&w.qs).map(|q| q - 8)),
-            |acc, x, (d, w)| acc + dot_i8(&x.qs, w) as f32 * (x.d.to_f32() * d),
-        )
+/// The nibbles of four groups as eight: the low ones are values 0–15.
+fn nibble_groups(qs: &[[[u8; 4]; PANEL_ROWS]; 4]) -> [[[i8; 4]; PANEL_ROWS]; 8] {
+    let mut groups = [[[0; 4]; PANEL_ROWS]; 8];
+    let (low, high) = groups.split_at_mut(4);
+    for ((low, high), qs) in low.iter_mut().zip(high).zip(qs) {
+        for ((low, high), q) in low.iter_mut().zip(high).zip(qs) {
+            (*low, *high) = (q.map(|q| (q & 15) as i8), q.map(|q| (q >> 4) as i8));
+        }
     }
+    groups
 }
 
-struct Q4_1;
+pub(crate) const Q8_0: Kernel<PanelQ8_0> = Kernel {
+    dot: |x, w| {
+        let blocks = x.iter().zip(w);
+        blocks.fold(0.0, |acc, (x, w)| acc + dot_i8(&x.qs, &w.qs) as f32 * (x.d.to_f32() * w.d.to_f32()))
+    },
+    pack,
+    accumulate: |acc, x, stride, panels| {
+        accumulate(acc, x, stride, panels, |acc, x, w: &PanelQ8_0| {
+            add_scaled(acc, sums(0, &x.qs, w.qs.iter()), x, &w.d);
+        });
+    },
+};
 
-impl Micro for Q4_1 {
-    type Lhs = BlockQ8_0;
-    type Rhs = BlockQ4_1;
+pub(crate) const Q4_0: Kernel<PanelQ4_0> = Kernel {
+    dot: |x, w| {
+        let blocks = x.iter().zip(w);
+        blocks.fold(0.0, |acc, (x, w)| {
+            let sum = dot_i8(&x.qs, &nibbles(&w.qs).map(|q| q - 8));
+            acc + sum as f32 * (x.d.to_f32() * w.d.to_f32())
+        })
+    },
+    pack,
+    accumulate: |acc, x, stride, panels| {
+        for (b, w) in panels.iter().enumerate() {
+            let groups = nibble_groups(&w.qs);
+            let x = x.get(b * stride..).unwrap_or(&[]);
+            for (acc, x) in acc.iter_mut().zip(x) {
+                add_scaled(acc, sums(x.offset, &x.qs, groups.iter()), x, &w.d);
+            }
+        }
+    },
+};
 
-    fn tile<const M: usize, const N: usize>(lhs: [&[BlockQ8_0]; M], rhs: [&[BlockQ4_1]; N]) -> [[f32; N]; M] {
-        tile(
-            lhs,
-            rhs,
-            |w| (w.d.to_f32(), w.m.to_f32(), nibbles(&w.qs)),
-            |acc, x, (d, m, w)| {
-                let dx = x.d.to_f32();
-                let sum: i32 = x.qs.iter().map(|x| i32::from(*x)).sum();
-                acc + dot_i8(&x.qs, w) as f32 * (dx * d) + sum as f32 * (dx * m)
-            },
-        )
-    }
-}
+pub(crate) const Q4_1: Kernel<PanelQ4_1> = Kernel {
+    dot: |x, w| {
+        let blocks = x.iter().zip(w);
+        blocks.fold(0.0, |acc, (x, w)| {
+            let dx = x.d.to_f32();
+            let sum: i32 = x.qs.iter().map(|x| i32::from(*x)).sum();
+            let acc = acc + dot_i8(&x.qs, &nibbles(&w.qs)) as f32 * (dx * w.d.to_f32());
+            acc + sum as f32 * dx * w.m.to_f32()
+        })
+    },
+    pack,
+    accumulate: |acc, x, stride, panels| {
+        for (b, w) in panels.iter().enumerate() {
+            let groups = nibble_groups(&w.qs);
+            let x = x.get(b * stride..).unwrap_or(&[]);
+            for (acc, x) in acc.iter_mut().zip(x) {
+                add_scaled(acc, sums(0, &x.qs, groups.iter()), x, &w.d);
+                let least = x.offset as f32 * -0.125 * x.d;
+                acc.iter_mut().zip(&w.m).for_each(|(acc, m)| *acc += least * m.to_f32());
+            }
+        }
+    },
+};
 
 /// Eight f32 in an array.
 #[derive(Clone, Copy)]

@@ -7,11 +7,12 @@ use crate::attend;
 use crate::block::{Bf16, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, F32, QK};
 use crate::cpu::{Feature, Features};
 use crate::lanes::LaneOps;
+use crate::panel::{self, BlockQ8, Kernel, Panel, PanelQ4_0, PanelQ4_1, PanelQ8_0};
 use crate::product::{Activations, Product};
 use crate::quantize;
 use crate::scalar;
 use crate::tile::TileMut;
-use crate::view::Matrix;
+use crate::view::{Matrix, Rows};
 
 /// A set of routines for one level of CPU features.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,12 +58,13 @@ pub(crate) struct OpTable {
     pub backend: Backend,
     pub needs: Feature,
     pub quantize_q8_0: unsafe fn(&mut [BlockQ8_0], &[f32]),
-    pub f32: Product<f32, F32>,
-    pub f16: Product<f32, F16>,
-    pub bf16: Product<f32, Bf16>,
-    pub q8_0: Product<BlockQ8_0, BlockQ8_0>,
-    pub q4_0: Product<BlockQ8_0, BlockQ4_0>,
-    pub q4_1: Product<BlockQ8_0, BlockQ4_1>,
+    pub quantize_q8: unsafe fn(dst: &mut [BlockQ8], stride: usize, src: &[f32]),
+    pub f32: Product<F32>,
+    pub f16: Product<F16>,
+    pub bf16: Product<Bf16>,
+    pub q8_0: Kernel<PanelQ8_0>,
+    pub q4_0: Kernel<PanelQ4_0>,
+    pub q4_1: Kernel<PanelQ4_1>,
     pub lanes: LaneOps,
 }
 
@@ -131,6 +133,9 @@ methods! {
     ///
     /// Every back-end gives the same bytes. A block with an infinity or a NaN gets a NaN for its scale.
     quantize_q8_0(dst: &mut [BlockQ8_0], src: &[f32]) = quantize_q8_0, dst.len() * QK == src.len();
+    /// Quantizes `src` in the same way for products: block `b` goes to `dst[b * stride]`.
+    quantize_q8(dst: &mut [BlockQ8], stride: usize, src: &[f32])
+        = quantize_q8, stride > 0 && dst.len().div_ceil(stride) == src.len() / QK;
 
     /// `dst[i] = src[i]`, exactly.
     f32_from_f16(dst: &mut [f32], src: &[F16]) = lanes.f32_from_f16, dst.len() == src.len();
@@ -249,10 +254,10 @@ impl Ops {
 
     /// `dst (m, n) = lhs (m, k) . rhs (n, k)^T`: a gemv when `m` is 1.
     ///
-    /// Quantized weights read `lhs.q8_0`, float weights `lhs.f32`. Each result is what the dot product of its two rows
+    /// Quantized weights read `lhs.q8`, float weights `lhs.f32`. Each result is what the dot product of its two rows
     /// gives in the same back-end, bit for bit, whatever `m` and the tile.
     pub fn gemm(self, dst: &mut TileMut<'_>, lhs: &Activations<'_>, rhs: Matrix<'_>) {
-        let have = if rhs.is_quantized() { lhs.q8_0.len() * QK } else { lhs.f32.len() };
+        let have = if rhs.is_quantized() { lhs.q8.len() * QK } else { lhs.f32.len() };
         debug_assert!(
             dst.rows() == lhs.rows && dst.cols() == rhs.rows() && have == lhs.rows * rhs.cols(),
             "gemm: shapes disagree"
@@ -264,9 +269,9 @@ impl Ops {
                 Matrix::F32(rhs) => (table.f32.gemm)(dst, lhs.f32, rhs),
                 Matrix::F16(rhs) => (table.f16.gemm)(dst, lhs.f32, rhs),
                 Matrix::Bf16(rhs) => (table.bf16.gemm)(dst, lhs.f32, rhs),
-                Matrix::Q4_0(rhs) => (table.q4_0.gemm)(dst, lhs.q8_0, rhs),
-                Matrix::Q4_1(rhs) => (table.q4_1.gemm)(dst, lhs.q8_0, rhs),
-                Matrix::Q8_0(rhs) => (table.q8_0.gemm)(dst, lhs.q8_0, rhs),
+                Matrix::Q4_0(rhs) => gemm_quantized::<_, 8>(&table.q4_0, dst, lhs.q8, rhs),
+                Matrix::Q4_1(rhs) => gemm_quantized::<_, 8>(&table.q4_1, dst, lhs.q8, rhs),
+                Matrix::Q8_0(rhs) => gemm_quantized::<_, 4>(&table.q8_0, dst, lhs.q8, rhs),
             }
         }
     }
@@ -301,4 +306,23 @@ impl Ops {
         );
         attend::attend(self, dst, q, keys, values, scale);
     }
+}
+
+/// [`panel::gemm`] with a back-end's kernel; `CHUNK` panels make about 2 KiB.
+///
+/// # Safety
+///
+/// The CPU has the features of the kernel's back-end.
+unsafe fn gemm_quantized<P: Panel, const CHUNK: usize>(
+    kernel: &Kernel<P>,
+    dst: &mut TileMut<'_>,
+    x: &[BlockQ8],
+    weights: Rows<'_, P::Block>,
+) {
+    // SAFETY: as the caller says.
+    let pack = |panels: &mut [P], rows: [&[P::Block]; panel::PANEL_ROWS]| unsafe { (kernel.pack)(panels, rows) };
+    panel::gemm::<P, CHUNK>(dst, x, weights, pack, |acc, x, stride, panels| {
+        // SAFETY: as the caller says.
+        unsafe { (kernel.accumulate)(acc, x, stride, panels) }
+    });
 }

@@ -79,6 +79,14 @@ fn quantized(ops: Ops, x: &[f32]) -> Vec<BlockQ8_0> {
     q
 }
 
+/// Rows of `k` values as products read them.
+fn activations(ops: Ops, x: &[f32], k: usize) -> Vec<BlockQ8> {
+    let m = x.len() / k;
+    let mut q = vec![BlockQ8::ZERO; x.len() / QK];
+    x.chunks(k).enumerate().for_each(|(i, x)| ops.quantize_q8(&mut q[i..], m, x));
+    q
+}
+
 fn close(got: f32, want: f64, bound: f64, what: &str) {
     let error = (f64::from(got) - want).abs();
     assert!(error <= bound, "{what}: {got:e} for {want:e}, off by {error:e}, bound {bound:e}");
@@ -130,8 +138,9 @@ fn gemm_is_dot_and_dot_is_right() {
                     let w = Matrix::new(ty, &bytes, n, k).unwrap();
                     let x = rng.f32s(m * k);
                     let q = if w.is_quantized() { quantized(ops, &x) } else { Vec::new() };
+                    let q8 = if w.is_quantized() { activations(ops, &x, k) } else { Vec::new() };
                     let mut dst = vec![f32::NAN; m * n];
-                    let lhs = Activations { rows: m, f32: &x, q8_0: &q };
+                    let lhs = Activations { rows: m, f32: &x, q8: &q8 };
                     ops.gemm(&mut TileMut::new(&mut dst, n), &lhs, w);
                     for (i, got) in dst.iter().enumerate() {
                         let (row, col) = (i / n, i % n);
@@ -478,11 +487,11 @@ fn alignment_does_not_matter() {
             let (n, k) = (5, 96);
             let bytes = rng.blocks(ty, n * k / ty.block_values());
             let x = rng.f32s(k);
-            let q = quantized(ops, &x);
+            let q8 = if k % QK == 0 { activations(ops, &x, k) } else { Vec::new() };
             let run = |bytes: &[u8]| {
                 let mut dst = vec![0.0; n];
                 let w = Matrix::new(ty, bytes, n, k).unwrap();
-                ops.gemm(&mut TileMut::new(&mut dst, n), &Activations { rows: 1, f32: &x, q8_0: &q }, w);
+                ops.gemm(&mut TileMut::new(&mut dst, n), &Activations { rows: 1, f32: &x, q8: &q8 }, w);
                 dst
             };
             let want = run(&bytes);

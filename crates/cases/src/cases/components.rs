@@ -6,7 +6,7 @@ use corelm::arena::Arena;
 use corelm::kv_cache::{KvCache, KvShape, KvType};
 use corelm::ops::reference::{self, Decode};
 use corelm::ops::{
-    Activations, Block, BlockQ4_0, BlockQ8_0, F16, F32, GgmlType, Matrix, Ops, Rotation, Rows, TileMut,
+    Activations, Block, BlockQ4_0, BlockQ8, BlockQ8_0, F16, F32, GgmlType, Matrix, Ops, Rotation, Rows, TileMut,
 };
 
 use super::expect;
@@ -215,7 +215,11 @@ where
     let f32 = &*data::f32s(&mut arena, M * DIM, 9);
     let q8_0 = arena.alloc(M * DIM / 32, BlockQ8_0::ZERO).map_err(|_| CaseError::Memory)?;
     ops.quantize_q8_0(q8_0, f32);
-    let lhs = Activations { rows: M, f32, q8_0 };
+    let q8 = arena.alloc(M * DIM / 32, BlockQ8::ZERO).map_err(|_| CaseError::Memory)?;
+    for (i, row) in f32.chunks_exact(DIM).enumerate() {
+        ops.quantize_q8(&mut q8[i..], M, row);
+    }
+    let lhs = Activations { rows: M, f32, q8 };
     let (bytes, blocks) = data::bytes_and_blocks::<B>(&mut arena, DIM * DIM / B::VALUES, 0, 10);
     let rhs = Matrix::new(B::TYPE, bytes, DIM, DIM).map_err(|_| CaseError::Wrong("shape"))?;
     let rows = Rows::from_blocks(blocks, DIM).map_err(|_| CaseError::Wrong("shape"))?;
@@ -228,7 +232,7 @@ where
         let row = rows.row(j).unwrap_or_default();
         let (want, magnitude) = match activations_of(B::TYPE) {
             GgmlType::F32 => reference::dot(&f32[i * DIM..][..DIM], row),
-            _ => reference::dot(&lhs.q8_0[i * DIM / 32..][..DIM / 32], row),
+            _ => reference::dot(&q8_0[i * DIM / 32..][..DIM / 32], row),
         };
         is_near(have, want, DIM, magnitude)
     });

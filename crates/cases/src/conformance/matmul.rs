@@ -4,7 +4,7 @@ use core::num::NonZeroUsize;
 
 use corelm::arena::Arena;
 use corelm::ops::{
-    Activations, Bf16, Block, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, F32, GgmlType, Matrix, Ops, TileMut,
+    Activations, Bf16, Block, BlockQ4_0, BlockQ4_1, BlockQ8, BlockQ8_0, F16, F32, GgmlType, Matrix, Ops, TileMut,
     Workers, for_each_columns,
 };
 
@@ -18,6 +18,8 @@ const TYPES: [GgmlType; 6] =
 /// Operands of one product: activations of `m` rows in both forms, weights of `n` rows.
 struct Operands<'a> {
     lhs: Activations<'a>,
+    /// Rows of `lhs` for dot products.
+    q8_0: &'a [BlockQ8_0],
     rhs: Matrix<'a>,
     k: usize,
 }
@@ -27,17 +29,21 @@ impl<'a> Operands<'a> {
         let f32 = data::f32s(arena, m * k, 20);
         let q8_0 = arena.alloc(m * k / 32, BlockQ8_0::ZERO).expect("test memory");
         ops.quantize_q8_0(q8_0, f32);
+        let q8 = arena.alloc(m * k / 32, BlockQ8::ZERO).expect("test memory");
+        for (i, row) in f32.chunks_exact(k).enumerate() {
+            ops.quantize_q8(&mut q8[i..], m, row);
+        }
         // At an odd address, as in a file.
         let bytes = arena.alloc(1 + n * ty.row_bytes(k).expect("whole blocks"), 0u8).expect("test memory");
         crate::weights::fill(&mut bytes[1..], ty, 0.5, &mut crate::random::Random::new(21));
         let rhs = Matrix::new(ty, &bytes[1..], n, k).expect("a whole matrix");
-        Operands { lhs: Activations { rows: m, f32, q8_0 }, rhs, k }
+        Operands { lhs: Activations { rows: m, f32, q8 }, q8_0, rhs, k }
     }
 
     /// The dot product of row `i` of the activations and row `j` of the weights.
     fn dot(&self, ops: Ops, i: usize, j: usize) -> f32 {
         let x = &self.lhs.f32[i * self.k..][..self.k];
-        let xq = &self.lhs.q8_0[i * self.k / 32..][..self.k / 32];
+        let xq = &self.q8_0[i * self.k / 32..][..self.k / 32];
         fn row<B: Block>(rows: corelm::ops::Rows<'_, B>, j: usize) -> &[B] {
             rows.row(j).expect("a row")
         }

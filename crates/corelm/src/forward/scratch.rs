@@ -6,7 +6,7 @@ use crate::Token;
 use crate::arena::{Arena, Layout};
 use crate::config::{Architecture, Config};
 use crate::error::ArenaError;
-use crate::ops::{Block, BlockQ8_0, QK};
+use crate::ops::{BlockQ8, QK};
 
 /// Widths of the rows of [`Scratch`], in values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub(crate) struct Scratch<'a> {
     pub(crate) tokens: &'a mut [Token], // (n_batch)
     pub(crate) x: &'a mut [f32],        // (n_batch, dim)     the residual stream
     pub(crate) xb: &'a mut [f32],       // (n_batch, dim)     x normalized; what a block adds to x
-    pub(crate) xq: &'a mut [BlockQ8_0], // (n_batch, widest)  what a product reads, quantized
+    pub(crate) xq: &'a mut [BlockQ8],    // (widest, n_batch)  what a product reads, quantized
     pub(crate) qkv: &'a mut [f32],      // (n_batch, qkv)     queries, keys, values
     pub(crate) att: &'a mut [f32],      // (n_batch, q)       what attention gives
     pub(crate) ffn: &'a mut [f32],      // (n_batch, ffn)     gate and up; then (n_batch, hidden)
@@ -55,7 +55,7 @@ impl Widths {
     }
 
     /// Blocks of the widest row that a product reads.
-    fn q8_0_blocks(self) -> usize {
+    fn q8_blocks(self) -> usize {
         self.dim.max(self.q).max(self.hidden).div_ceil(QK)
     }
 }
@@ -68,7 +68,7 @@ impl<'a> Scratch<'a> {
             .add::<Token>(n_batch)?
             .add::<f32>(rows(widths.dim)?)?
             .add::<f32>(rows(widths.dim)?)?
-            .add::<BlockQ8_0>(rows(widths.q8_0_blocks())?)?
+            .add::<BlockQ8>(rows(widths.q8_blocks())?)?
             .add::<f32>(rows(widths.qkv)?)?
             .add::<f32>(rows(widths.q)?)?
             .add::<f32>(rows(widths.ffn)?)?
@@ -82,7 +82,7 @@ impl<'a> Scratch<'a> {
             tokens: arena.alloc(n_batch, 0)?,
             x: arena.alloc(rows(widths.dim)?, 0.0)?,
             xb: arena.alloc(rows(widths.dim)?, 0.0)?,
-            xq: arena.alloc(rows(widths.q8_0_blocks())?, BlockQ8_0::ZERO)?,
+            xq: arena.alloc(rows(widths.q8_blocks())?, BlockQ8::ZERO)?,
             qkv: arena.alloc(rows(widths.qkv)?, 0.0)?,
             att: arena.alloc(rows(widths.q)?, 0.0)?,
             ffn: arena.alloc(rows(widths.ffn)?, 0.0)?,
@@ -108,7 +108,7 @@ impl<'a> Scratch<'a> {
         }
         self.tokens.fill(0);
         core::hint::black_box(&mut *self.tokens);
-        self.xq.fill(BlockQ8_0::ZERO);
+        self.xq.fill(BlockQ8::ZERO);
         core::hint::black_box(&mut *self.xq);
     }
 }

@@ -1,8 +1,10 @@
-//! x86-64: AVX2 with FMA and F16C.
+//! x86-64: AVX2 with FMA and F16C, and byte dot products above it.
 
 mod avx2;
+mod avx512;
+mod avx_vnni;
 
 use crate::table::OpTable;
 
 /// Everything above scalar, lowest first.
-pub(crate) static TABLES: &[OpTable] = &[avx2::TABLE];
+pub(crate) static TABLES: &[OpTable] = &[avx2::TABLE, avx_vnni::TABLE, avx512::TABLE];

@@ -4,13 +4,13 @@ use core::arch::aarch64::*;
 use core::arch::asm;
 
 use crate::arch::exp::{self, Exponent};
-use crate::arch::integer_tile::integer_tile;
-use crate::block::{Bf16, Block, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, F32, QK};
+use crate::block::{Bf16, Block, BlockQ8_0, F16, F32, QK};
 use crate::cpu::Feature;
 use crate::floats::Floats;
 use crate::lanes::{Lanes, lane_ops};
 use crate::product::product;
 use crate::quantize;
+use crate::scalar;
 use crate::table::{Backend, OpTable};
 
 pub(crate) const TABLE: OpTable = OpTable {
@@ -20,9 +20,10 @@ pub(crate) const TABLE: OpTable = OpTable {
     f32: product!(Floats<F32x8, F32, 8>, 2, 2, 4, target_feature(enable = "neon")),
     f16: product!(Floats<F32x8, F16, 8>, 2, 2, 4, target_feature(enable = "neon")),
     bf16: product!(Floats<F32x8, Bf16, 8>, 2, 2, 4, target_feature(enable = "neon")),
-    q8_0: product!(Q8_0, 4, 2, 4, target_feature(enable = "neon")),
-    q4_0: product!(Q4_0, 4, 2, 4, target_feature(enable = "neon")),
-    q4_1: product!(Q4_1, 4, 2, 4, target_feature(enable = "neon")),
+    quantize_q8: quantize::q8,
+    q8_0: scalar::Q8_0,
+    q4_0: scalar::Q4_0,
+    q4_1: scalar::Q4_1,
     lanes: LANE_OPS,
 };
 
@@ -269,78 +270,3 @@ fn quantize_q8_0(dst: &mut [BlockQ8_0], src: &[f32]) {
         store16(high, vreinterpretq_u8_s8(vcombine_s8(c, e)));
     }
 }
-
-/// The quants of a block in their order.
-#[inline]
-#[target_feature(enable = "neon")]
-fn load_quants(qs: &[i8; QK]) -> [int8x16_t; 2] {
-    // SAFETY: 32 bytes, seen as two times 16.
-    let [low, high] = unsafe { &*qs.as_ptr().cast::<[[u8; 16]; 2]>() };
-    [vreinterpretq_s8_u8(load16(low)), vreinterpretq_s8_u8(load16(high))]
-}
-
-/// The nibbles of a block, 0–15, in the order of its values.
-#[inline(always)]
-fn load_nibbles(qs: &[u8; QK / 2]) -> [int8x16_t; 2] {
-    let packed = load16(qs);
-    neon!([
-        vreinterpretq_s8_u8(vandq_u8(packed, vdupq_n_u8(15))),
-        vreinterpretq_s8_u8(vshrq_n_u8::<4>(packed)),
-    ])
-}
-
-/// `x . w` in four partial sums, where no four products exceed 16 bits together: `w` in -8..=15.
-#[inline]
-#[target_feature(enable = "neon")]
-fn dot_small(x: [int8x16_t; 2], w: [int8x16_t; 2]) -> float32x4_t {
-    let pairs = vmull_s8(vget_low_s8(x[0]), vget_low_s8(w[0]));
-    let pairs = vmlal_high_s8(pairs, x[0], w[0]);
-    let pairs = vmlal_s8(pairs, vget_low_s8(x[1]), vget_low_s8(w[1]));
-    vcvtq_f32_s32(vpaddlq_s16(vmlal_high_s8(pairs, x[1], w[1])))
-}
-
-/// `x . w` in four partial sums, for all quants: two products of -128 by -128 do not fit 16 bits.
-#[inline]
-#[target_feature(enable = "neon")]
-fn dot_any(x: [int8x16_t; 2], w: [int8x16_t; 2]) -> float32x4_t {
-    let sums = vpaddlq_s16(vmull_s8(vget_low_s8(x[0]), vget_low_s8(w[0])));
-    let sums = vpadalq_s16(sums, vmull_high_s8(x[0], w[0]));
-    let sums = vpadalq_s16(sums, vmull_s8(vget_low_s8(x[1]), vget_low_s8(w[1])));
-    vcvtq_f32_s32(vpadalq_s16(sums, vmull_high_s8(x[1], w[1])))
-}
-
-integer_tile!(
-    Q8_0,
-    BlockQ8_0,
-    target_feature(enable = "neon"),
-    vdupq_n_f32(0.0) => vaddvq_f32,
-    |x| (F32x8::widen_f16(x.d), load_quants(&x.qs)),
-    |w| (F32x8::widen_f16(w.d), load_quants(&w.qs)),
-    |acc, x, w| vfmaq_n_f32(*acc, dot_any(x.1, w.1), x.0 * w.0)
-);
-
-integer_tile!(
-    Q4_0,
-    BlockQ4_0,
-    target_feature(enable = "neon"),
-    vdupq_n_f32(0.0) => vaddvq_f32,
-    |x| (F32x8::widen_f16(x.d), load_quants(&x.qs)),
-    |w| (F32x8::widen_f16(w.d), load_nibbles(&w.qs).map(|q| vsubq_s8(q, vdupq_n_s8(8)))),
-    |acc, x, w| vfmaq_n_f32(*acc, dot_small(x.1, w.1), x.0 * w.0)
-);
-
-integer_tile!(
-    Q4_1,
-    BlockQ4_1,
-    target_feature(enable = "neon"),
-    vdupq_n_f32(0.0) => vaddvq_f32,
-    |x| {
-        let quants = load_quants(&x.qs);
-        (F32x8::widen_f16(x.d), quants, dot_small(quants, [vdupq_n_s8(1); 2]))
-    },
-    |w| (F32x8::widen_f16(w.d), F32x8::widen_f16(w.m), load_nibbles(&w.qs)),
-    |acc, x, w| {
-        let acc = vfmaq_n_f32(*acc, dot_small(x.1, w.2), x.0 * w.0);
-        vfmaq_n_f32(acc, x.2, x.0 * w.1)
-    }
-);

@@ -1,27 +1,29 @@
-//! AVX2, FMA and F16C: eight f32 lanes; integer products in 16-bit pairs, exact for every quant.
+//! AVX2, FMA and F16C: eight f32 lanes.
 
 use core::arch::x86_64::*;
 
 use crate::arch::exp::{self, Exponent};
-use crate::arch::integer_tile::integer_tile;
-use crate::block::{Bf16, Block, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, F32, QK};
+use crate::block::{Bf16, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, F32};
 use crate::cpu::Feature;
 use crate::floats::Floats;
 use crate::lanes::{Lanes, lane_ops};
 use crate::product::product;
-use crate::quantize;
 use crate::table::{Backend, OpTable};
+
+pub(super) mod panels;
+pub(super) mod quantize;
 
 pub(crate) const TABLE: OpTable = OpTable {
     backend: Backend::Avx2,
     needs: Feature::AVX2.union(Feature::FMA).union(Feature::F16C),
-    quantize_q8_0,
+    quantize_q8_0: quantize::q8_0,
+    quantize_q8: quantize::q8,
     f32: product!(Floats<F32x8, F32, 8>, 3, 2, 4, target_feature(enable = "avx2,fma,f16c")),
     f16: product!(Floats<F32x8, F16, 8>, 3, 2, 4, target_feature(enable = "avx2,fma,f16c")),
     bf16: product!(Floats<F32x8, Bf16, 8>, 3, 2, 4, target_feature(enable = "avx2,fma,f16c")),
-    q8_0: product!(Q8_0, 4, 2, 4, target_feature(enable = "avx2,fma,f16c")),
-    q4_0: product!(Q4_0, 4, 2, 4, target_feature(enable = "avx2,fma,f16c")),
-    q4_1: product!(Q4_1, 4, 2, 4, target_feature(enable = "avx2,fma,f16c")),
+    q8_0: panels::Q8_0,
+    q4_0: panels::Q4_0,
+    q4_1: panels::Q4_1,
     lanes: LANE_OPS,
 };
 
@@ -171,128 +173,3 @@ fn exp(x: F32x8) -> F32x8 {
     exp::exp(x)
 }
 
-/// Rounds halves away from zero like `quantize::q8_0`: adds the f32 below 1/2 with the value's sign, then truncates.
-#[target_feature(enable = "avx2,fma,f16c")]
-fn quantize_q8_0(dst: &mut [BlockQ8_0], src: &[f32]) {
-    let sign = _mm256_set1_ps(-0.0);
-    let below_half = _mm256_set1_ps(0.5f32.next_down());
-    for (block, values) in dst.iter_mut().zip(src.as_chunks::<QK>().0) {
-        let (quarters, _) = values.as_chunks::<8>();
-        let mut x = [_mm256_setzero_ps(); 4];
-        x.iter_mut().zip(quarters).for_each(|(x, quarter)| *x = F32x8::load(quarter).0);
-        // Magnitudes are ordered like their bits.
-        let max = x.map(|x| _mm256_castps_si256(_mm256_andnot_ps(sign, x)));
-        let max = max.into_iter().fold(_mm256_setzero_si256(), |a, b| _mm256_max_epu32(a, b));
-        let max = _mm_max_epu32(_mm256_castsi256_si128(max), _mm256_extracti128_si256::<1>(max));
-        let max = _mm_max_epu32(max, _mm_shuffle_epi32::<0b01_00_11_10>(max));
-        let max = _mm_max_epu32(max, _mm_shuffle_epi32::<0b10_11_00_01>(max));
-        let max = _mm_cvtsi128_si32(max).cast_unsigned();
-        if quantize::is_non_finite(max) {
-            *block = BlockQ8_0 { d: quantize::POISON, ..Block::ZERO };
-            continue;
-        }
-        let d = f32::from_bits(max) / 127.0;
-        let id = _mm256_set1_ps(quantize::inverse(d));
-        let [a, b, c, e] = x.map(|x| {
-            let x = _mm256_mul_ps(x, id);
-            _mm256_cvttps_epi32(_mm256_add_ps(x, _mm256_or_ps(below_half, _mm256_and_ps(sign, x))))
-        });
-        let bytes = _mm256_packs_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, e));
-        let bytes = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
-        block.d = F16::new(d);
-        // SAFETY: the quants are 32 bytes; the store is unaligned.
-        unsafe { _mm256_storeu_si256(block.qs.as_mut_ptr().cast(), bytes) };
-    }
-}
-
-/// The sum of the lanes of a tile's accumulator.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn sum(acc: __m256) -> f32 {
-    F32x8(acc).sum()
-}
-
-/// All lanes hold the scale.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn splat_f16(d: F16) -> __m256 {
-    _mm256_broadcastss_ps(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(d.to_bits()))))
-}
-
-/// The quants of a block in their order.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn load_quants(qs: &[i8; QK]) -> __m256i {
-    // SAFETY: 32 bytes are there; the load is unaligned.
-    unsafe { _mm256_loadu_si256(qs.as_ptr().cast()) }
-}
-
-/// The same as two registers of sixteen 16-bit values.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn load_quants_wide(qs: &[i8; QK]) -> [__m256i; 2] {
-    let all = load_quants(qs);
-    [
-        _mm256_cvtepi8_epi16(_mm256_castsi256_si128(all)),
-        _mm256_cvtepi8_epi16(_mm256_extracti128_si256::<1>(all)),
-    ]
-}
-
-/// The nibbles of a block, 0–15, in the order of its values.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn load_nibbles(qs: &[u8; QK / 2]) -> __m256i {
-    // SAFETY: 16 bytes are there; the load is unaligned.
-    let packed = unsafe { _mm_loadu_si128(qs.as_ptr().cast()) };
-    _mm256_and_si256(_mm256_set_m128i(_mm_srli_epi16::<4>(packed), packed), _mm256_set1_epi8(15))
-}
-
-integer_tile!(
-    Q8_0,
-    BlockQ8_0,
-    target_feature(enable = "avx2,fma,f16c"),
-    _mm256_setzero_ps() => sum,
-    |x| (splat_f16(x.d), load_quants_wide(&x.qs)),
-    |w| (splat_f16(w.d), load_quants_wide(&w.qs)),
-    |acc, x, w| {
-        // 16-bit pairs: 2 * 128 * 128 fits 32 bits.
-        let sums = _mm256_add_epi32(_mm256_madd_epi16(x.1[0], w.1[0]), _mm256_madd_epi16(x.1[1], w.1[1]));
-        _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums), _mm256_mul_ps(x.0, w.0), *acc)
-    }
-);
-
-integer_tile!(
-    Q4_0,
-    BlockQ4_0,
-    target_feature(enable = "avx2,fma,f16c"),
-    _mm256_setzero_ps() => sum,
-    |x| {
-        let quants = load_quants(&x.qs);
-        (splat_f16(x.d), quants, _mm256_maddubs_epi16(_mm256_set1_epi8(8), quants))
-    },
-    |w| (splat_f16(w.d), load_nibbles(&w.qs)),
-    |acc, x, w| {
-        // nibble * x - 8 * x in 16-bit pairs: at most 2 * 15 * 128 and 2 * 8 * 128 in magnitude.
-        let pairs = _mm256_sub_epi16(_mm256_maddubs_epi16(w.1, x.1), x.2);
-        let sums = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
-        _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums), _mm256_mul_ps(x.0, w.0), *acc)
-    }
-);
-
-integer_tile!(
-    Q4_1,
-    BlockQ4_1,
-    target_feature(enable = "avx2,fma,f16c"),
-    _mm256_setzero_ps() => sum,
-    |x| {
-        let quants = load_quants(&x.qs);
-        let sums = _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_set1_epi8(1), quants), _mm256_set1_epi16(1));
-        (splat_f16(x.d), quants, _mm256_cvtepi32_ps(sums))
-    },
-    |w| (splat_f16(w.d), splat_f16(w.m), load_nibbles(&w.qs)),
-    |acc, x, w| {
-        let sums = _mm256_madd_epi16(_mm256_maddubs_epi16(w.2, x.1), _mm256_set1_epi16(1));
-        let acc = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums), _mm256_mul_ps(x.0, w.0), *acc);
-        _mm256_fmadd_ps(x.2, _mm256_mul_ps(x.0, w.1), acc)
-    }
-);

@@ -1,0 +1,307 @@
+//! Integer products of AVX2: eight rows to a register, sums of four in 16-bit pairs, exact for every quant.
+
+use core::arch::x86_64::*;
+
+use crate::block::{BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, QK};
+use crate::panel::{BlockQ8, Kernel, PANEL_ROWS, PanelQ4_0, PanelQ4_1, PanelQ8_0, is_enough};
+
+pub(in crate::arch::x86_64) const Q4_0: Kernel<PanelQ4_0> =
+    Kernel { dot: dot_q4_0, pack: pack_q4_0, accumulate: accumulate_q4_0 };
+pub(in crate::arch::x86_64) const Q4_1: Kernel<PanelQ4_1> =
+    Kernel { dot: dot_q4_1, pack: pack_q4_1, accumulate: accumulate_q4_1 };
+pub(in crate::arch::x86_64) const Q8_0: Kernel<PanelQ8_0> =
+    Kernel { dot: dot_q8_0, pack: pack_q8_0, accumulate: accumulate_q8_0 };
+
+/// Loads 32 bytes.
+#[inline(always)]
+pub(in crate::arch::x86_64) fn load32<T>(from: &T) -> __m256i {
+    const { assert!(size_of::<T>() >= 32) };
+    // SAFETY: `T` is that long; the load is unaligned. AVX is on in every function that calls this.
+    unsafe { _mm256_loadu_si256(core::ptr::from_ref(from).cast()) }
+}
+
+/// Eight halves as f32.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(in crate::arch::x86_64) fn widen(halves: &[F16; 8]) -> __m256 {
+    // SAFETY: 16 bytes are there; the load is unaligned.
+    _mm256_cvtph_ps(unsafe { _mm_loadu_si128(halves.as_ptr().cast()) })
+}
+
+/// The fours of sixteen rows of 16 bytes, one row beside the other: a transposition of 16 by 4 words of 32 bits.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(in crate::arch::x86_64) fn interleave(rows: [&[u8; 16]; PANEL_ROWS], to: &mut [[[u8; 4]; PANEL_ROWS]; 4]) {
+    let rows = rows.map(|row| {
+        // SAFETY: 16 bytes are there; the load is unaligned.
+        unsafe { _mm_loadu_si128(row.as_ptr().cast()) }
+    });
+    let [r0, r1, r2, r3, r4, r5, r6, r7, r8, r9, ra, rb, rc, rd, re, rf] = rows;
+    for (half, [a, b, c, d, e, f, g, h]) in
+        [[r0, r1, r2, r3, r4, r5, r6, r7], [r8, r9, ra, rb, rc, rd, re, rf]].into_iter().enumerate()
+    {
+        let (a, b) = (_mm256_set_m128i(e, a), _mm256_set_m128i(f, b));
+        let (c, d) = (_mm256_set_m128i(g, c), _mm256_set_m128i(h, d));
+        let (ab_low, ab_high) = (_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+        let (cd_low, cd_high) = (_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
+        let groups = [
+            _mm256_unpacklo_epi64(ab_low, cd_low),
+            _mm256_unpackhi_epi64(ab_low, cd_low),
+            _mm256_unpacklo_epi64(ab_high, cd_high),
+            _mm256_unpackhi_epi64(ab_high, cd_high),
+        ];
+        for (group, to) in groups.into_iter().zip(&mut *to) {
+            // SAFETY: a group is 64 bytes, a half of it 32; the store is unaligned.
+            unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast::<__m256i>().add(half), group) };
+        }
+    }
+}
+
+/// Runs `$body` for every panel, with `$blocks` the blocks that it is made of.
+macro_rules! for_each_panel {
+    ($panels:ident, $rows:ident, |$panel:ident, $blocks:ident| $body:expr) => {
+        let n = $rows.iter().fold($panels.len(), |n, row| n.min(row.len()));
+        for (b, $panel) in $panels.iter_mut().enumerate().take(n) {
+            // SAFETY: `b < n`, which no row is shorter than.
+            let $blocks = $rows.map(|row| unsafe { row.get_unchecked(b) });
+            $body;
+        }
+    };
+}
+pub(in crate::arch::x86_64) use for_each_panel;
+
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(in crate::arch::x86_64) fn pack_q4_0(panels: &mut [PanelQ4_0], rows: [&[BlockQ4_0]; PANEL_ROWS]) {
+    for_each_panel!(panels, rows, |panel, blocks| {
+        panel.d = blocks.map(|b| b.d);
+        interleave(blocks.map(|b| &b.qs), &mut panel.qs);
+    });
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(in crate::arch::x86_64) fn pack_q4_1(panels: &mut [PanelQ4_1], rows: [&[BlockQ4_1]; PANEL_ROWS]) {
+    for_each_panel!(panels, rows, |panel, blocks| {
+        panel.d = blocks.map(|b| b.d);
+        panel.m = blocks.map(|b| b.m);
+        interleave(blocks.map(|b| &b.qs), &mut panel.qs);
+    });
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(in crate::arch::x86_64) fn pack_q8_0(panels: &mut [PanelQ8_0], rows: [&[BlockQ8_0]; PANEL_ROWS]) {
+    for_each_panel!(panels, rows, |panel, blocks| {
+        panel.d = blocks.map(|b| b.d);
+        // SAFETY: the same bytes, signed or not, in two halves.
+        let halves = blocks.map(|b| unsafe { &*b.qs.as_ptr().cast::<[[u8; 16]; 2]>() });
+        // SAFETY: as above.
+        let [low, high] = unsafe { &mut *panel.qs.as_mut_ptr().cast::<[[[[u8; 4]; PANEL_ROWS]; 4]; 2]>() };
+        interleave(halves.map(|[low, _]| low), low);
+        interleave(halves.map(|[_, high]| high), high);
+    });
+}
+
+/// A register of eight rows' groups: quants of four neighbouring places of each.
+type Groups<const N: usize> = [__m256i; N];
+
+/// The nibbles of eight rows: low ones are values 0–15, high ones 16–31.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(in crate::arch::x86_64) fn load_nibbles(qs: &[[[u8; 4]; PANEL_ROWS]; 4], half: usize) -> Groups<8> {
+    let mask = _mm256_set1_epi8(15);
+    let [a, b, c, d] = qs.each_ref().map(|group| {
+        // SAFETY: a group is 64 bytes, a half of it 32 (`half` is 0 or 1); the load is unaligned.
+        unsafe { _mm256_loadu_si256(group.as_ptr().cast::<__m256i>().add(half)) }
+    });
+    let [e, f, g, h] = [a, b, c, d].map(|x| _mm256_and_si256(_mm256_srli_epi16::<4>(x), mask));
+    let [a, b, c, d] = [a, b, c, d].map(|x| _mm256_and_si256(x, mask));
+    [a, b, c, d, e, f, g, h]
+}
+
+/// Four quants of `x`, in every lane of 32 bits.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(in crate::arch::x86_64) fn splat_group(x: &BlockQ8, group: usize) -> __m256i {
+    // SAFETY: `group` is below 8, so the four bytes are there; the read is unaligned.
+    _mm256_set1_epi32(unsafe { x.qs.as_ptr().cast::<i32>().add(group).read_unaligned() })
+}
+
+/// The sums of nibbles and activations for eight rows, `start` added.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn sum_nibbles(w: &Groups<8>, x: &BlockQ8, start: i32) -> __m256 {
+    // Eight pairs of at most 2 * 15 * 127 fit 16 bits.
+    let mut pairs = _mm256_maddubs_epi16(w[0], splat_group(x, 0));
+    for (group, w) in w.iter().enumerate().skip(1) {
+        pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(*w, splat_group(x, group)));
+    }
+    let sums = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+    _mm256_cvtepi32_ps(_mm256_add_epi32(sums, _mm256_set1_epi32(start)))
+}
+
+/// The rows of `x` that meet panel `b`.
+///
+/// # Safety
+///
+/// `is_enough(x, stride, n_rows, n_panels)` with `b < n_panels`.
+#[inline(always)]
+pub(in crate::arch::x86_64) unsafe fn rows_of(
+    x: &[BlockQ8],
+    stride: usize,
+    n_rows: usize,
+    b: usize,
+) -> &[BlockQ8] {
+    // SAFETY: as the caller says.
+    unsafe { x.get_unchecked(b * stride..).get_unchecked(..n_rows) }
+}
+
+/// Runs `$step` for every panel, half of a panel and row of activations: `$acc` the eight results, `$x` the row's block,
+/// `$w` what `$unpack` made of the half.
+macro_rules! accumulate_halves {
+    ($acc:ident, $x:ident, $stride:ident, $panels:ident,
+        |$panel:ident, $half:ident| $unpack:expr, |$sum:ident, $row:ident, $w:ident| $step:expr) => {
+        if !is_enough($x, $stride, $acc.len(), $panels.len()) {
+            return;
+        }
+        for (b, $panel) in $panels.iter().enumerate() {
+            // SAFETY: `x` is enough.
+            let rows = unsafe { rows_of($x, $stride, $acc.len(), b) };
+            for $half in 0..2 {
+                let $w = $unpack;
+                for (acc, $row) in $acc.iter_mut().zip(rows) {
+                    // SAFETY: eight of sixteen results; load and store are unaligned.
+                    unsafe {
+                        let to = acc.as_mut_ptr().add(8 * $half);
+                        let $sum = _mm256_loadu_ps(to);
+                        _mm256_storeu_ps(to, $step);
+                    }
+                }
+            }
+        }
+    };
+}
+pub(in crate::arch::x86_64) use accumulate_halves;
+
+/// Scales of eight rows.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(in crate::arch::x86_64) fn scales(d: &[F16; PANEL_ROWS], half: usize) -> __m256 {
+    widen(d.as_chunks::<8>().0.get(half).unwrap_or(&[F16::from_bits(0); 8]))
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+fn accumulate_q4_0(acc: &mut [[f32; PANEL_ROWS]], x: &[BlockQ8], stride: usize, panels: &[PanelQ4_0]) {
+    accumulate_halves!(
+        acc, x, stride, panels,
+        |panel, half| (scales(&panel.d, half), load_nibbles(&panel.qs, half)),
+        |acc, x, w| _mm256_fmadd_ps(sum_nibbles(&w.1, x, x.offset), _mm256_mul_ps(w.0, _mm256_set1_ps(x.d)), acc)
+    );
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+fn accumulate_q4_1(acc: &mut [[f32; PANEL_ROWS]], x: &[BlockQ8], stride: usize, panels: &[PanelQ4_1]) {
+    accumulate_halves!(
+        acc, x, stride, panels,
+        |panel, half| (scales(&panel.d, half), scales(&panel.m, half), load_nibbles(&panel.qs, half)),
+        |acc, x, w| {
+            let acc = _mm256_fmadd_ps(sum_nibbles(&w.2, x, 0), _mm256_mul_ps(w.0, _mm256_set1_ps(x.d)), acc);
+            _mm256_fmadd_ps(_mm256_set1_ps(x.offset as f32 * -0.125 * x.d), w.1, acc)
+        }
+    );
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+fn accumulate_q8_0(acc: &mut [[f32; PANEL_ROWS]], x: &[BlockQ8], stride: usize, panels: &[PanelQ8_0]) {
+    accumulate_halves!(
+        acc, x, stride, panels,
+        |panel, half| {
+            let groups = panel.qs.each_ref().map(|group| {
+                // SAFETY: a group is 64 bytes, a half of it 32; the load is unaligned.
+                unsafe { _mm256_loadu_si256(group.as_ptr().cast::<__m256i>().add(half)) }
+            });
+            (scales(&panel.d, half), groups)
+        },
+        |acc, x, w| {
+            let mut sums = _mm256_setzero_si256();
+            for (group, w) in w.1.iter().enumerate() {
+                // A pair is at most 2 * 128 * 127 = 32512, as 8-bit magnitudes take -128.
+                let x = _mm256_sign_epi8(splat_group(x, group), *w);
+                let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(*w), x);
+                sums = _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+            }
+            _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums), _mm256_mul_ps(w.0, _mm256_set1_ps(x.d)), acc)
+        }
+    );
+}
+
+/// The sum of eight integers.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn sum_across(x: __m256i) -> i32 {
+    let four = _mm_add_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256::<1>(x));
+    let two = _mm_add_epi32(four, _mm_shuffle_epi32::<0b01_00_11_10>(four));
+    _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<0b10_11_00_01>(two)))
+}
+
+/// The sum of products of all quants: 16-bit pairs of -128 by -128 fit 32 bits.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn dot_quants(x: __m256i, w: __m256i) -> i32 {
+    let low = |x| _mm256_cvtepi8_epi16(_mm256_castsi256_si128(x));
+    let high = |x| _mm256_cvtepi8_epi16(_mm256_extracti128_si256::<1>(x));
+    sum_across(_mm256_add_epi32(
+        _mm256_madd_epi16(low(x), low(w)),
+        _mm256_madd_epi16(high(x), high(w)),
+    ))
+}
+
+/// One half as f32.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn widen_one(d: F16) -> f32 {
+    _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(d.to_bits()))))
+}
+
+/// `a * b + c` in one rounding.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn fused(a: f32, b: f32, c: f32) -> f32 {
+    _mm_cvtss_f32(_mm_fmadd_ss(_mm_set_ss(a), _mm_set_ss(b), _mm_set_ss(c)))
+}
+
+/// The nibbles of a block, 0–15, in the order of its values.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn nibbles(qs: &[u8; QK / 2]) -> __m256i {
+    // SAFETY: 16 bytes are there; the load is unaligned.
+    let packed = unsafe { _mm_loadu_si128(qs.as_ptr().cast()) };
+    _mm256_and_si256(_mm256_set_m128i(_mm_srli_epi16::<4>(packed), packed), _mm256_set1_epi8(15))
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(in crate::arch::x86_64) fn dot_q8_0(x: &[BlockQ8_0], w: &[BlockQ8_0]) -> f32 {
+    let blocks = x.iter().zip(w);
+    blocks.fold(0.0, |acc, (x, w)| {
+        let sum = dot_quants(load32(&x.qs), load32(&w.qs));
+        fused(sum as f32, widen_one(x.d) * widen_one(w.d), acc)
+    })
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(in crate::arch::x86_64) fn dot_q4_0(x: &[BlockQ8_0], w: &[BlockQ4_0]) -> f32 {
+    let blocks = x.iter().zip(w);
+    blocks.fold(0.0, |acc, (x, w)| {
+        let sum = dot_quants(load32(&x.qs), _mm256_sub_epi8(nibbles(&w.qs), _mm256_set1_epi8(8)));
+        fused(sum as f32, widen_one(x.d) * widen_one(w.d), acc)
+    })
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(in crate::arch::x86_64) fn dot_q4_1(x: &[BlockQ8_0], w: &[BlockQ4_1]) -> f32 {
+    let blocks = x.iter().zip(w);
+    blocks.fold(0.0, |acc, (x, w)| {
+        let (quants, dx) = (load32(&x.qs), widen_one(x.d));
+        let acc = fused(dot_quants(quants, nibbles(&w.qs)) as f32, dx * widen_one(w.d), acc);
+        let sum = dot_quants(quants, _mm256_set1_epi8(1));
+        fused(sum as f32 * dx, widen_one(w.m), acc)
+    })
+}

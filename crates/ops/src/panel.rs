@@ -1,0 +1,217 @@
+//! Products with quantized weights: sixteen rows of weights side by side, and the loops around a back-end's kernel.
+//!
+//! A panel holds one block of each of sixteen rows, the quants interleaved by fours: the four that one lane of a
+//! dot-product instruction (VNNI, SDOT) takes from each row lie next to each other, so sixteen results grow in the lanes
+//! of a register and nothing is added across lanes. Weights in a file's order are gathered into panels a few blocks at a
+//! time, in the first cache, just before they are used; packed weights lie in panels already.
+//!
+//! Every result is `acc = (sum of quants as f32) * (d_x * d_w) + acc`, block after block, with one rounding for the
+//! multiply-add where the CPU has one. The sums of quants are exact, so the result depends neither on the back-end
+//! (portable Rust apart, which rounds twice) nor on how many rows of activations pass by.
+
+use crate::block::{Block, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, QK};
+use crate::tile::TileMut;
+use crate::view::Rows;
+
+/// Rows of weights in a panel.
+pub const PANEL_ROWS: usize = 16;
+
+/// Rows of activations that pass by while a panel's accumulators are in the first cache.
+const MAX_ROWS: usize = 32;
+
+/// Thirty-two activations, quantized like a [`BlockQ8_0`] and laid out for products.
+///
+/// Made by [`Ops::quantize_q8`](crate::Ops::quantize_q8) alone, which keeps quants in -127..=127.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[repr(C)]
+pub struct BlockQ8 {
+    /// Scale: the value of a half.
+    pub(crate) d: f32,
+    /// `-8 * sum of qs`: what nibbles read as 0–15 instead of -8–7 make too much.
+    pub(crate) offset: i32,
+    /// Quants.
+    pub(crate) qs: [i8; QK],
+}
+
+impl BlockQ8 {
+    /// Thirty-two zeros.
+    pub const ZERO: Self = Self { d: 0.0, offset: 0, qs: [0; QK] };
+
+    /// The same values.
+    pub(crate) fn new(block: &BlockQ8_0) -> Self {
+        let sum: i32 = block.qs.iter().map(|q| i32::from(*q)).sum();
+        Self { d: block.d.to_f32(), offset: -8 * sum, qs: block.qs }
+    }
+
+    /// The same values, as a file holds them.
+    pub fn to_q8_0(self) -> BlockQ8_0 {
+        BlockQ8_0 { d: F16::new(self.d), qs: self.qs }
+    }
+}
+
+/// One [`BlockQ4_0`] of each of sixteen rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct PanelQ4_0 {
+    /// Scales.
+    pub d: [F16; PANEL_ROWS],
+    /// Bytes `4 * g..4 * g + 4` of every row in `qs[g]`.
+    pub qs: [[[u8; 4]; PANEL_ROWS]; 4],
+}
+
+/// One [`BlockQ4_1`] of each of sixteen rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct PanelQ4_1 {
+    /// Scales.
+    pub d: [F16; PANEL_ROWS],
+    /// Least values.
+    pub m: [F16; PANEL_ROWS],
+    /// Bytes `4 * g..4 * g + 4` of every row in `qs[g]`.
+    pub qs: [[[u8; 4]; PANEL_ROWS]; 4],
+}
+
+/// One [`BlockQ8_0`] of each of sixteen rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct PanelQ8_0 {
+    /// Scales.
+    pub d: [F16; PANEL_ROWS],
+    /// Quants `4 * g..4 * g + 4` of every row in `qs[g]`.
+    pub qs: [[[i8; 4]; PANEL_ROWS]; 8],
+}
+
+/// A panel of some type of blocks.
+pub(crate) trait Panel: Copy + 'static {
+    type Block: Block;
+    const ZERO: Self;
+
+    /// The panel of sixteen blocks.
+    fn gather(blocks: [&Self::Block; PANEL_ROWS]) -> Self;
+}
+
+/// The fours of `qs`, one row beside the other.
+fn interleave<T: Copy + Default, const N: usize, const G: usize>(
+    qs: [&[T; N]; PANEL_ROWS],
+) -> [[[T; 4]; PANEL_ROWS]; G] {
+    let mut all = [[[T::default(); 4]; PANEL_ROWS]; G];
+    for (r, qs) in qs.iter().enumerate() {
+        for (group, four) in all.iter_mut().zip(qs.as_chunks::<4>().0) {
+            group.iter_mut().skip(r).take(1).for_each(|to| *to = *four);
+        }
+    }
+    all
+}
+
+impl Panel for PanelQ4_0 {
+    type Block = BlockQ4_0;
+    const ZERO: Self =
+        Self { d: [F16::from_bits(0); PANEL_ROWS], qs: [[[0; 4]; PANEL_ROWS]; 4] };
+
+    fn gather(blocks: [&BlockQ4_0; PANEL_ROWS]) -> Self {
+        Self { d: blocks.map(|b| b.d), qs: interleave(blocks.map(|b| &b.qs)) }
+    }
+}
+
+impl Panel for PanelQ4_1 {
+    type Block = BlockQ4_1;
+    const ZERO: Self = Self {
+        d: [F16::from_bits(0); PANEL_ROWS],
+        m: [F16::from_bits(0); PANEL_ROWS],
+        qs: [[[0; 4]; PANEL_ROWS]; 4],
+    };
+
+    fn gather(blocks: [&BlockQ4_1; PANEL_ROWS]) -> Self {
+        Self {
+            d: blocks.map(|b| b.d),
+            m: blocks.map(|b| b.m),
+            qs: interleave(blocks.map(|b| &b.qs)),
+        }
+    }
+}
+
+impl Panel for PanelQ8_0 {
+    type Block = BlockQ8_0;
+    const ZERO: Self =
+        Self { d: [F16::from_bits(0); PANEL_ROWS], qs: [[[0; 4]; PANEL_ROWS]; 8] };
+
+    fn gather(blocks: [&BlockQ8_0; PANEL_ROWS]) -> Self {
+        Self { d: blocks.map(|b| b.d), qs: interleave(blocks.map(|b| &b.qs)) }
+    }
+}
+
+/// The entries of a back-end's table for one type of quantized weights.
+pub(crate) struct Kernel<P: Panel> {
+    /// The dot product of one row with one row.
+    pub dot: unsafe fn(&[BlockQ8_0], &[P::Block]) -> f32,
+    /// `panels[b]` = the panel of `rows[..][b]`; rows are as long as `panels`.
+    pub pack: unsafe fn(&mut [P], [&[P::Block]; PANEL_ROWS]),
+    /// `acc[i] += x[b * stride + i] . panels[b]` for all `i` and, in their order, all `b`.
+    ///
+    /// Nothing happens when `x` is too short for that.
+    pub accumulate: unsafe fn(acc: &mut [[f32; PANEL_ROWS]], x: &[BlockQ8], stride: usize, panels: &[P]),
+}
+
+impl<P: Panel> Clone for Kernel<P> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<P: Panel> Copy for Kernel<P> {}
+
+/// Whether `x` has what [`Kernel::accumulate`] reads.
+#[inline(always)]
+pub(crate) fn is_enough(x: &[BlockQ8], stride: usize, n_rows: usize, n_panels: usize) -> bool {
+    n_panels == 0 || ((n_panels - 1).checked_mul(stride)).is_some_and(|n| n.saturating_add(n_rows) <= x.len())
+}
+
+/// `dst (m, n) = x (m, k) . weights (n, k)^T`, with the weights in a file's order; panels of `CHUNK` blocks at a time.
+pub(crate) fn gemm<P: Panel, const CHUNK: usize>(
+    dst: &mut TileMut<'_>,
+    x: &[BlockQ8],
+    weights: Rows<'_, P::Block>,
+    pack: impl Fn(&mut [P], [&[P::Block]; PANEL_ROWS]),
+    accumulate: impl Fn(&mut [[f32; PANEL_ROWS]], &[BlockQ8], usize, &[P]),
+) {
+    let (m, n, n_blocks) = (dst.rows(), dst.cols().min(weights.rows()), weights.cols() / QK);
+    let mut panels = [P::ZERO; CHUNK];
+    let mut acc = [[0.0; PANEL_ROWS]; MAX_ROWS];
+    for col in (0..n).step_by(PANEL_ROWS) {
+        // Behind the last row, that row again: its results are not stored.
+        let rows: [_; PANEL_ROWS] =
+            core::array::from_fn(|r| weights.row((col + r).min(n - 1)).unwrap_or(&[]));
+        for start in (0..n_blocks).step_by(CHUNK) {
+            let end = (start + CHUNK).min(n_blocks);
+            let Some(panels) = panels.get_mut(..end - start) else { return };
+            pack(panels, rows.map(|row| row.get(start..end).unwrap_or(&[])));
+            for first in (0..m).step_by(MAX_ROWS) {
+                let Some(acc) = acc.get_mut(..(m - first).min(MAX_ROWS)) else { return };
+                match start {
+                    0 => acc.fill([0.0; PANEL_ROWS]),
+                    _ => for_each_row(dst, first, col, acc, |acc, dst| acc.copy_from_slice(dst)),
+                }
+                let Some(x) = x.get(start * m + first..) else { return };
+                accumulate(acc, x, m, panels);
+                for_each_row(dst, first, col, acc, |acc, dst| dst.copy_from_slice(acc));
+            }
+        }
+    }
+}
+
+/// Calls `f` with what of each row of `acc` lies inside `dst`, and that place there.
+#[inline(always)]
+fn for_each_row(
+    dst: &mut TileMut<'_>,
+    first: usize,
+    col: usize,
+    acc: &mut [[f32; PANEL_ROWS]],
+    f: impl Fn(&mut [f32], &mut [f32]),
+) {
+    let width = dst.cols().saturating_sub(col).min(PANEL_ROWS);
+    for (i, acc) in acc.iter_mut().enumerate() {
+        let dst = dst.row_mut(first + i).and_then(|row| row.get_mut(col..col + width));
+        if let (Some(dst), Some(acc)) = (dst, acc.get_mut(..width)) {
+            f(acc, dst);
+        }
+    }
+}
