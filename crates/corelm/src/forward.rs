@@ -16,8 +16,8 @@ use crate::Token;
 use crate::config::{Config, RopePairing};
 use crate::kv_cache::{KvCache, KvType};
 use crate::ops::{
-    Activations, BlockQ8, F32, GgmlType, Matrix, Ops, QK, Rotation, TileMut, Workers, for_each_chunk,
-    for_each_columns,
+    Activations, BlockQ8, F32, GgmlType, Matrix, Ops, PANEL_ROWS, QK, Rotation, TileMut, Workers,
+    for_each_chunk, for_each_columns,
 };
 use crate::weights::Weights;
 
@@ -377,10 +377,10 @@ fn activations<'s>(values: &'s [f32], xq: &'s [BlockQ8], m: usize, k: usize) -> 
     Some(Activations { rows: m, f32, q8 })
 }
 
-/// Rows of `k` weights in one unit: a multiple of 16, for the tiles of the micro-kernels, where it can be.
+/// Rows of `k` weights in one unit: whole panels, one at least.
 fn unit_rows(k: usize) -> usize {
-    let rows = UNIT_WEIGHTS.checked_div(k).unwrap_or(1);
-    if rows >= 16 { rows & !15 } else { rows.max(1) }
+    let panels = UNIT_WEIGHTS.checked_div(k.saturating_mul(PANEL_ROWS)).unwrap_or(1);
+    panels.max(1).saturating_mul(PANEL_ROWS)
 }
 
 /// Units of a product with `n` rows of `k` weights.

@@ -82,7 +82,7 @@ pub mod workers;
 pub use attend::MAX_QUANTIZED_HEAD_DIM;
 pub use block::{Bf16, Block, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, F32, GgmlType, QK};
 pub use cpu::{Feature, Features};
-pub use panel::BlockQ8;
+pub use panel::{BlockQ8, PANEL_ROWS};
 pub use product::Activations;
 pub use rope::Rotation;
 pub use table::{Backend, Ops};

@@ -19,6 +19,9 @@ pub const PANEL_ROWS: usize = 16;
 /// Rows of activations that pass by while a panel's accumulators are in the first cache.
 const MAX_ROWS: usize = 32;
 
+/// What one row of activations gives with the sixteen rows of a panel.
+pub(crate) type Results = [f32; PANEL_ROWS];
+
 /// Thirty-two activations, quantized like a [`BlockQ8_0`] and laid out for products.
 ///
 /// Made by [`Ops::quantize_q8`](crate::Ops::quantize_q8) alone, which keeps quants in -127..=127.
@@ -105,8 +108,7 @@ fn interleave<T: Copy + Default, const N: usize, const G: usize>(
 
 impl Panel for PanelQ4_0 {
     type Block = BlockQ4_0;
-    const ZERO: Self =
-        Self { d: [F16::from_bits(0); PANEL_ROWS], qs: [[[0; 4]; PANEL_ROWS]; 4] };
+    const ZERO: Self = Self { d: [F16::from_bits(0); PANEL_ROWS], qs: [[[0; 4]; PANEL_ROWS]; 4] };
 
     fn gather(blocks: [&BlockQ4_0; PANEL_ROWS]) -> Self {
         Self { d: blocks.map(|b| b.d), qs: interleave(blocks.map(|b| &b.qs)) }
@@ -122,18 +124,13 @@ impl Panel for PanelQ4_1 {
     };
 
     fn gather(blocks: [&BlockQ4_1; PANEL_ROWS]) -> Self {
-        Self {
-            d: blocks.map(|b| b.d),
-            m: blocks.map(|b| b.m),
-            qs: interleave(blocks.map(|b| &b.qs)),
-        }
+        Self { d: blocks.map(|b| b.d), m: blocks.map(|b| b.m), qs: interleave(blocks.map(|b| &b.qs)) }
     }
 }
 
 impl Panel for PanelQ8_0 {
     type Block = BlockQ8_0;
-    const ZERO: Self =
-        Self { d: [F16::from_bits(0); PANEL_ROWS], qs: [[[0; 4]; PANEL_ROWS]; 8] };
+    const ZERO: Self = Self { d: [F16::from_bits(0); PANEL_ROWS], qs: [[[0; 4]; PANEL_ROWS]; 8] };
 
     fn gather(blocks: [&BlockQ8_0; PANEL_ROWS]) -> Self {
         Self { d: blocks.map(|b| b.d), qs: interleave(blocks.map(|b| &b.qs)) }
@@ -144,12 +141,15 @@ impl Panel for PanelQ8_0 {
 pub(crate) struct Kernel<P: Panel> {
     /// The dot product of one row with one row.
     pub dot: unsafe fn(&[BlockQ8_0], &[P::Block]) -> f32,
-    /// `panels[b]` = the panel of `rows[..][b]`; rows are as long as `panels`.
-    pub pack: unsafe fn(&mut [P], [&[P::Block]; PANEL_ROWS]),
+    /// `panels[b]` = the panel of `blocks[b]`, `blocks[b + stride]` and so on, one of each of sixteen rows.
+    ///
+    /// Nothing happens when there are fewer blocks than that. `ahead` blocks behind the first lies what is read later, in
+    /// the order of memory: sixteen rows side by side are more streams than a CPU follows by itself, so it is told.
+    pub pack: unsafe fn(panels: &mut [P], blocks: &[P::Block], stride: usize, ahead: usize),
     /// `acc[i] += x[b * stride + i] . panels[b]` for all `i` and, in their order, all `b`.
     ///
     /// Nothing happens when `x` is too short for that.
-    pub accumulate: unsafe fn(acc: &mut [[f32; PANEL_ROWS]], x: &[BlockQ8], stride: usize, panels: &[P]),
+    pub accumulate: unsafe fn(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[P]),
 }
 
 impl<P: Panel> Clone for Kernel<P> {
@@ -159,10 +159,19 @@ impl<P: Panel> Clone for Kernel<P> {
 }
 impl<P: Panel> Copy for Kernel<P> {}
 
-/// Whether `x` has what [`Kernel::accumulate`] reads.
+/// Whether `n` elements can be read at every one of `n_rows` places, `stride` apart, of `len`.
 #[inline(always)]
-pub(crate) fn is_enough(x: &[BlockQ8], stride: usize, n_rows: usize, n_panels: usize) -> bool {
-    n_panels == 0 || ((n_panels - 1).checked_mul(stride)).is_some_and(|n| n.saturating_add(n_rows) <= x.len())
+pub(crate) fn is_enough(len: usize, stride: usize, n_rows: usize, n: usize) -> bool {
+    n_rows == 0 || (n_rows - 1).checked_mul(stride).is_some_and(|last| last.saturating_add(n) <= len)
+}
+
+/// Gathers panels of up to sixteen rows; behind the last, zeros.
+pub(crate) fn gather<P: Panel>(panels: &mut [P], blocks: &[P::Block], stride: usize, n_rows: usize) {
+    let zero = P::Block::ZERO;
+    for (b, panel) in panels.iter_mut().enumerate() {
+        let block = |r: usize| (r < n_rows).then(|| blocks.get(r * stride + b)).flatten().unwrap_or(&zero);
+        *panel = P::gather(core::array::from_fn(block));
+    }
 }
 
 /// `dst (m, n) = x (m, k) . weights (n, k)^T`, with the weights in a file's order; panels of `CHUNK` blocks at a time.
@@ -170,20 +179,23 @@ pub(crate) fn gemm<P: Panel, const CHUNK: usize>(
     dst: &mut TileMut<'_>,
     x: &[BlockQ8],
     weights: Rows<'_, P::Block>,
-    pack: impl Fn(&mut [P], [&[P::Block]; PANEL_ROWS]),
-    accumulate: impl Fn(&mut [[f32; PANEL_ROWS]], &[BlockQ8], usize, &[P]),
+    pack: impl Fn(&mut [P], &[P::Block], usize, usize),
+    accumulate: impl Fn(&mut [Results], &[BlockQ8], usize, &[P]),
 ) {
     let (m, n, n_blocks) = (dst.rows(), dst.cols().min(weights.rows()), weights.cols() / QK);
     let mut panels = [P::ZERO; CHUNK];
     let mut acc = [[0.0; PANEL_ROWS]; MAX_ROWS];
     for col in (0..n).step_by(PANEL_ROWS) {
-        // Behind the last row, that row again: its results are not stored.
-        let rows: [_; PANEL_ROWS] =
-            core::array::from_fn(|r| weights.row((col + r).min(n - 1)).unwrap_or(&[]));
+        let rows = weights.slice(col..n).blocks();
         for start in (0..n_blocks).step_by(CHUNK) {
             let end = (start + CHUNK).min(n_blocks);
             let Some(panels) = panels.get_mut(..end - start) else { return };
-            pack(panels, rows.map(|row| row.get(start..end).unwrap_or(&[])));
+            let Some(blocks) = rows.get(start..) else { return };
+            match n - col {
+                // As far ahead as sixteen rows are long.
+                PANEL_ROWS.. => pack(panels, blocks, n_blocks, (n_blocks + start) * PANEL_ROWS - start),
+                n_rows => gather(panels, blocks, n_blocks, n_rows),
+            }
             for first in (0..m).step_by(MAX_ROWS) {
                 let Some(acc) = acc.get_mut(..(m - first).min(MAX_ROWS)) else { return };
                 match start {
@@ -204,7 +216,7 @@ fn for_each_row(
     dst: &mut TileMut<'_>,
     first: usize,
     col: usize,
-    acc: &mut [[f32; PANEL_ROWS]],
+    acc: &mut [Results],
     f: impl Fn(&mut [f32], &mut [f32]),
 ) {
     let width = dst.cols().saturating_sub(col).min(PANEL_ROWS);

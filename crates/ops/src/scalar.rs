@@ -1,9 +1,9 @@
 //! The portable back-end: every operation in plain Rust, eight lanes wide so that the compiler vectorises it.
 
-use crate::block::{Bf16, Block, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, F32, QK};
+use crate::block::{Bf16, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, F32, QK};
 use crate::floats::Floats;
 use crate::lanes::{Lanes, lane_ops, nibbles};
-use crate::panel::{BlockQ8, Kernel, PANEL_ROWS, Panel, PanelQ4_0, PanelQ4_1, PanelQ8_0};
+use crate::panel::{self, BlockQ8, Kernel, PANEL_ROWS, PanelQ4_0, PanelQ4_1, PanelQ8_0, Results};
 use crate::product::product;
 use crate::quantize;
 use crate::table::{Backend, OpTable};
@@ -29,21 +29,13 @@ fn dot_i8(lhs: &[i8; QK], rhs: &[i8; QK]) -> i32 {
     lhs.iter().zip(rhs).map(|(x, w)| i32::from(*x) * i32::from(*w)).sum()
 }
 
-/// Gathers panels block by block.
-pub(crate) fn pack<P: Panel>(panels: &mut [P], rows: [&[P::Block]; PANEL_ROWS]) {
-    let none = P::Block::ZERO;
-    for (b, panel) in panels.iter_mut().enumerate() {
-        *panel = P::gather(rows.map(|row| row.get(b).unwrap_or(&none)));
-    }
-}
-
 /// Runs `step(acc, x, panel)` for every row of activations and every panel.
 fn accumulate<P>(
-    acc: &mut [[f32; PANEL_ROWS]],
+    acc: &mut [Results],
     x: &[BlockQ8],
     stride: usize,
     panels: &[P],
-    step: impl Fn(&mut [f32; PANEL_ROWS], &BlockQ8, &P),
+    step: impl Fn(&mut Results, &BlockQ8, &P),
 ) {
     for (panel, x) in panels.iter().zip(x.chunks(stride.max(1))) {
         acc.iter_mut().zip(x).for_each(|(acc, x)| step(acc, x, panel));
@@ -51,7 +43,11 @@ fn accumulate<P>(
 }
 
 /// `start` plus the products of four activations with each row's four weights, for every group of four.
-fn sums<'w>(start: i32, x: &[i8], groups: impl Iterator<Item = &'w [[i8; 4]; PANEL_ROWS]>) -> [i32; PANEL_ROWS] {
+fn sums<'w>(
+    start: i32,
+    x: &[i8],
+    groups: impl Iterator<Item = &'w [[i8; 4]; PANEL_ROWS]>,
+) -> [i32; PANEL_ROWS] {
     let mut sums = [start; PANEL_ROWS];
     for (x, group) in x.as_chunks::<4>().0.iter().zip(groups) {
         for (sum, w) in sums.iter_mut().zip(group) {
@@ -62,7 +58,7 @@ fn sums<'w>(start: i32, x: &[i8], groups: impl Iterator<Item = &'w [[i8; 4]; PAN
 }
 
 /// `acc += sums * (d_x * d_w)`
-fn add_scaled(acc: &mut [f32; PANEL_ROWS], sums: [i32; PANEL_ROWS], x: &BlockQ8, d: &[F16; PANEL_ROWS]) {
+fn add_scaled(acc: &mut Results, sums: [i32; PANEL_ROWS], x: &BlockQ8, d: &[F16; PANEL_ROWS]) {
     for ((acc, sum), d) in acc.iter_mut().zip(sums).zip(d) {
         *acc += sum as f32 * (x.d * d.to_f32());
     }
@@ -85,7 +81,7 @@ pub(crate) const Q8_0: Kernel<PanelQ8_0> = Kernel {
         let blocks = x.iter().zip(w);
         blocks.fold(0.0, |acc, (x, w)| acc + dot_i8(&x.qs, &w.qs) as f32 * (x.d.to_f32() * w.d.to_f32()))
     },
-    pack,
+    pack: |panels, blocks, stride, _| panel::gather(panels, blocks, stride, PANEL_ROWS),
     accumulate: |acc, x, stride, panels| {
         accumulate(acc, x, stride, panels, |acc, x, w: &PanelQ8_0| {
             add_scaled(acc, sums(0, &x.qs, w.qs.iter()), x, &w.d);
@@ -101,7 +97,7 @@ pub(crate) const Q4_0: Kernel<PanelQ4_0> = Kernel {
             acc + sum as f32 * (x.d.to_f32() * w.d.to_f32())
         })
     },
-    pack,
+    pack: |panels, blocks, stride, _| panel::gather(panels, blocks, stride, PANEL_ROWS),
     accumulate: |acc, x, stride, panels| {
         for (b, w) in panels.iter().enumerate() {
             let groups = nibble_groups(&w.qs);
@@ -123,7 +119,7 @@ pub(crate) const Q4_1: Kernel<PanelQ4_1> = Kernel {
             acc + sum as f32 * dx * w.m.to_f32()
         })
     },
-    pack,
+    pack: |panels, blocks, stride, _| panel::gather(panels, blocks, stride, PANEL_ROWS),
     accumulate: |acc, x, stride, panels| {
         for (b, w) in panels.iter().enumerate() {
             let groups = nibble_groups(&w.qs);

@@ -320,7 +320,9 @@ unsafe fn gemm_quantized<P: Panel, const CHUNK: usize>(
     weights: Rows<'_, P::Block>,
 ) {
     // SAFETY: as the caller says.
-    let pack = |panels: &mut [P], rows: [&[P::Block]; panel::PANEL_ROWS]| unsafe { (kernel.pack)(panels, rows) };
+    let pack = |panels: &mut [P], blocks: &[P::Block], stride, ahead| unsafe {
+        (kernel.pack)(panels, blocks, stride, ahead);
+    };
     panel::gemm::<P, CHUNK>(dst, x, weights, pack, |acc, x, stride, panels| {
         // SAFETY: as the caller says.
         unsafe { (kernel.accumulate)(acc, x, stride, panels) }

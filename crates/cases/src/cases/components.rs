@@ -6,7 +6,8 @@ use corelm::arena::Arena;
 use corelm::kv_cache::{KvCache, KvShape, KvType};
 use corelm::ops::reference::{self, Decode};
 use corelm::ops::{
-    Activations, Block, BlockQ4_0, BlockQ8, BlockQ8_0, F16, F32, GgmlType, Matrix, Ops, Rotation, Rows, TileMut,
+    Activations, Block, BlockQ4_0, BlockQ8, BlockQ8_0, F16, F32, GgmlType, Matrix, Ops, Rotation, Rows,
+    TileMut,
 };
 
 use super::expect;

@@ -4,8 +4,8 @@ use core::num::NonZeroUsize;
 
 use corelm::arena::Arena;
 use corelm::ops::{
-    Activations, Bf16, Block, BlockQ4_0, BlockQ4_1, BlockQ8, BlockQ8_0, F16, F32, GgmlType, Matrix, Ops, TileMut,
-    Workers, for_each_columns,
+    Activations, Bf16, Block, BlockQ4_0, BlockQ4_1, BlockQ8, BlockQ8_0, F16, F32, GgmlType, Matrix, Ops,
+    TileMut, Workers, for_each_columns,
 };
 
 use super::Stand;

@@ -30,7 +30,7 @@ pub(crate) struct Scratch<'a> {
     pub(crate) tokens: &'a mut [Token], // (n_batch)
     pub(crate) x: &'a mut [f32],        // (n_batch, dim)     the residual stream
     pub(crate) xb: &'a mut [f32],       // (n_batch, dim)     x normalized; what a block adds to x
-    pub(crate) xq: &'a mut [BlockQ8],    // (widest, n_batch)  what a product reads, quantized
+    pub(crate) xq: &'a mut [BlockQ8],   // (widest, n_batch)  what a product reads, quantized
     pub(crate) qkv: &'a mut [f32],      // (n_batch, qkv)     queries, keys, values
     pub(crate) att: &'a mut [f32],      // (n_batch, q)       what attention gives
     pub(crate) ffn: &'a mut [f32],      // (n_batch, ffn)     gate and up; then (n_batch, hidden)

@@ -172,4 +172,3 @@ impl Exponent<8> for F32x8 {
 fn exp(x: F32x8) -> F32x8 {
     exp::exp(x)
 }
-

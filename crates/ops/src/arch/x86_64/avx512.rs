@@ -2,10 +2,11 @@
 
 use core::arch::x86_64::*;
 
-use super::avx2::{self, panels};
+use super::avx2;
+use super::avx2::panels::{self, SixteenRows, define_pack, gather_halves, prefetch};
 use crate::block::{BlockQ4_0, BlockQ4_1, BlockQ8_0, F16};
 use crate::cpu::Feature;
-use crate::panel::{BlockQ8, Kernel, PANEL_ROWS, PanelQ4_0, PanelQ4_1, PanelQ8_0, is_enough};
+use crate::panel::{BlockQ8, Kernel, PANEL_ROWS, PanelQ4_0, PanelQ4_1, PanelQ8_0, Results, is_enough};
 use crate::table::{Backend, OpTable};
 
 pub(crate) const TABLE: OpTable = OpTable {
@@ -17,22 +18,25 @@ pub(crate) const TABLE: OpTable = OpTable {
     ..avx2::TABLE
 };
 
-/// The fours of sixteen rows of 16 bytes, one row beside the other: a transposition of 16 by 4 words of 32 bits.
+/// The fours of 16 bytes of each row, `offset` bytes into it, one row beside the other: a transposition of 16 by 4 words.
+///
+/// # Safety
+///
+/// The rows have 16 bytes there.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn interleave(rows: [&[u8; 16]; PANEL_ROWS], to: &mut [[[u8; 4]; PANEL_ROWS]; 4]) {
-    let load = |i: usize| {
-        // SAFETY: 16 bytes are there (and `i < 16`); the load is unaligned.
-        unsafe { _mm_loadu_si128(rows[i & 15].as_ptr().cast()) }
+unsafe fn interleave<T>(rows: &SixteenRows, offset: usize, to: &mut [[[T; 4]; PANEL_ROWS]; 4]) {
+    const { assert!(size_of::<T>() == 1) };
+    // SAFETY: as the caller says; the load is unaligned.
+    let load = |r: usize| unsafe { _mm_loadu_si128(rows.at(r, offset).cast()) };
+    // Register r: rows r, r + 4, r + 8, r + 12, so that rows come out in order.
+    let four = |r: usize| {
+        let x = _mm512_castsi128_si512(load(r));
+        let x = _mm512_inserti32x4::<1>(x, load(r + 4));
+        let x = _mm512_inserti32x4::<2>(x, load(r + 8));
+        _mm512_inserti32x4::<3>(x, load(r + 12))
     };
-    // Register i: rows i, i + 4, i + 8, i + 12, so that rows come out in order.
-    let fours = |i: usize| {
-        let x = _mm512_castsi128_si512(load(i));
-        let x = _mm512_inserti32x4::<1>(x, load(i + 4));
-        let x = _mm512_inserti32x4::<2>(x, load(i + 8));
-        _mm512_inserti32x4::<3>(x, load(i + 12))
-    };
-    let (a, b, c, d) = (fours(0), fours(1), fours(2), fours(3));
+    let (a, b, c, d) = (four(0), four(1), four(2), four(3));
     let (ab_low, ab_high) = (_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
     let (cd_low, cd_high) = (_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
     let groups = [
@@ -47,35 +51,10 @@ fn interleave(rows: [&[u8; 16]; PANEL_ROWS], to: &mut [[[u8; 4]; PANEL_ROWS]; 4]
     }
 }
 
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn pack_q4_0(panels: &mut [PanelQ4_0], rows: [&[BlockQ4_0]; PANEL_ROWS]) {
-    panels::for_each_panel!(panels, rows, |panel, blocks| {
-        panel.d = blocks.map(|b| b.d);
-        interleave(blocks.map(|b| &b.qs), &mut panel.qs);
-    });
-}
-
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn pack_q4_1(panels: &mut [PanelQ4_1], rows: [&[BlockQ4_1]; PANEL_ROWS]) {
-    panels::for_each_panel!(panels, rows, |panel, blocks| {
-        panel.d = blocks.map(|b| b.d);
-        panel.m = blocks.map(|b| b.m);
-        interleave(blocks.map(|b| &b.qs), &mut panel.qs);
-    });
-}
-
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn pack_q8_0(panels: &mut [PanelQ8_0], rows: [&[BlockQ8_0]; PANEL_ROWS]) {
-    panels::for_each_panel!(panels, rows, |panel, blocks| {
-        panel.d = blocks.map(|b| b.d);
-        // SAFETY: the same bytes, signed or not, in two halves.
-        let halves = blocks.map(|b| unsafe { &*b.qs.as_ptr().cast::<[[u8; 16]; 2]>() });
-        // SAFETY: as above.
-        let [low, high] = unsafe { &mut *panel.qs.as_mut_ptr().cast::<[[[[u8; 4]; PANEL_ROWS]; 4]; 2]>() };
-        interleave(halves.map(|[low, _]| low), low);
-        interleave(halves.map(|[_, high]| high), high);
-    });
-}
+define_pack!(
+    target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"),
+    interleave
+);
 
 /// Four quants of each of sixteen rows.
 #[inline]
@@ -129,7 +108,7 @@ fn scales(d: &[F16; PANEL_ROWS]) -> __m512 {
 macro_rules! accumulate {
     ($acc:ident, $x:ident, $stride:ident, $panels:ident,
         |$panel:ident| $unpack:expr, |$sum:ident, $row:ident, $w:ident| $step:expr) => {
-        if !is_enough($x, $stride, $acc.len(), $panels.len()) {
+        if !is_enough($x.len(), $stride, $panels.len(), $acc.len()) {
             return;
         }
         for (b, $panel) in $panels.iter().enumerate() {
@@ -148,21 +127,20 @@ macro_rules! accumulate {
 }
 
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn accumulate_q4_0(acc: &mut [[f32; PANEL_ROWS]], x: &[BlockQ8], stride: usize, panels: &[PanelQ4_0]) {
-    accumulate!(
-        acc, x, stride, panels,
-        |panel| (scales(&panel.d), load_nibbles(&panel.qs)),
-        |acc, x, w| {
-            let sums = sum_groups(&w.1, x, _mm512_set1_epi32(x.offset));
-            _mm512_fmadd_ps(sums, _mm512_mul_ps(w.0, _mm512_set1_ps(x.d)), acc)
-        }
-    );
+fn accumulate_q4_0(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[PanelQ4_0]) {
+    accumulate!(acc, x, stride, panels, |panel| (scales(&panel.d), load_nibbles(&panel.qs)), |acc, x, w| {
+        let sums = sum_groups(&w.1, x, _mm512_set1_epi32(x.offset));
+        _mm512_fmadd_ps(sums, _mm512_mul_ps(w.0, _mm512_set1_ps(x.d)), acc)
+    });
 }
 
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn accumulate_q4_1(acc: &mut [[f32; PANEL_ROWS]], x: &[BlockQ8], stride: usize, panels: &[PanelQ4_1]) {
+fn accumulate_q4_1(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[PanelQ4_1]) {
     accumulate!(
-        acc, x, stride, panels,
+        acc,
+        x,
+        stride,
+        panels,
         |panel| (scales(&panel.d), scales(&panel.m), load_nibbles(&panel.qs)),
         |acc, x, w| {
             let sums = sum_groups(&w.2, x, _mm512_setzero_si512());
@@ -173,9 +151,12 @@ fn accumulate_q4_1(acc: &mut [[f32; PANEL_ROWS]], x: &[BlockQ8], stride: usize, 
 }
 
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn accumulate_q8_0(acc: &mut [[f32; PANEL_ROWS]], x: &[BlockQ8], stride: usize, panels: &[PanelQ8_0]) {
+fn accumulate_q8_0(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[PanelQ8_0]) {
     accumulate!(
-        acc, x, stride, panels,
+        acc,
+        x,
+        stride,
+        panels,
         |panel| {
             // 128 more, which 16 times the offset takes off again.
             let more = _mm512_set1_epi8(-128);

@@ -5,7 +5,7 @@ use core::arch::x86_64::*;
 use super::avx2;
 use super::avx2::panels::{accumulate_halves, load_nibbles, rows_of, scales, splat_group};
 use crate::cpu::Feature;
-use crate::panel::{BlockQ8, Kernel, PANEL_ROWS, PanelQ4_0, PanelQ4_1, PanelQ8_0, is_enough};
+use crate::panel::{BlockQ8, Kernel, PANEL_ROWS, PanelQ4_0, PanelQ4_1, PanelQ8_0, Results, is_enough};
 use crate::table::{Backend, OpTable};
 
 pub(crate) const TABLE: OpTable = OpTable {
@@ -30,18 +30,28 @@ fn sum_groups(w: &[__m256i; 8], x: &BlockQ8, start: i32) -> __m256 {
 }
 
 #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
-fn accumulate_q4_0(acc: &mut [[f32; PANEL_ROWS]], x: &[BlockQ8], stride: usize, panels: &[PanelQ4_0]) {
+fn accumulate_q4_0(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[PanelQ4_0]) {
     accumulate_halves!(
-        acc, x, stride, panels,
+        acc,
+        x,
+        stride,
+        panels,
         |panel, half| (scales(&panel.d, half), load_nibbles(&panel.qs, half)),
-        |acc, x, w| _mm256_fmadd_ps(sum_groups(&w.1, x, x.offset), _mm256_mul_ps(w.0, _mm256_set1_ps(x.d)), acc)
+        |acc, x, w| _mm256_fmadd_ps(
+            sum_groups(&w.1, x, x.offset),
+            _mm256_mul_ps(w.0, _mm256_set1_ps(x.d)),
+            acc
+        )
     );
 }
 
 #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
-fn accumulate_q4_1(acc: &mut [[f32; PANEL_ROWS]], x: &[BlockQ8], stride: usize, panels: &[PanelQ4_1]) {
+fn accumulate_q4_1(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[PanelQ4_1]) {
     accumulate_halves!(
-        acc, x, stride, panels,
+        acc,
+        x,
+        stride,
+        panels,
         |panel, half| (scales(&panel.d, half), scales(&panel.m, half), load_nibbles(&panel.qs, half)),
         |acc, x, w| {
             let acc = _mm256_fmadd_ps(sum_groups(&w.2, x, 0), _mm256_mul_ps(w.0, _mm256_set1_ps(x.d)), acc);
@@ -51,9 +61,12 @@ fn accumulate_q4_1(acc: &mut [[f32; PANEL_ROWS]], x: &[BlockQ8], stride: usize, 
 }
 
 #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
-fn accumulate_q8_0(acc: &mut [[f32; PANEL_ROWS]], x: &[BlockQ8], stride: usize, panels: &[PanelQ8_0]) {
+fn accumulate_q8_0(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[PanelQ8_0]) {
     accumulate_halves!(
-        acc, x, stride, panels,
+        acc,
+        x,
+        stride,
+        panels,
         |panel, half| {
             let groups = panel.qs.each_ref().map(|group| {
                 // SAFETY: a group is 64 bytes, a half of it 32; the load is unaligned.

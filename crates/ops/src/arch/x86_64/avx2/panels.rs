@@ -3,7 +3,7 @@
 use core::arch::x86_64::*;
 
 use crate::block::{BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, QK};
-use crate::panel::{BlockQ8, Kernel, PANEL_ROWS, PanelQ4_0, PanelQ4_1, PanelQ8_0, is_enough};
+use crate::panel::{BlockQ8, Kernel, PANEL_ROWS, PanelQ4_0, PanelQ4_1, PanelQ8_0, Results, is_enough};
 
 pub(in crate::arch::x86_64) const Q4_0: Kernel<PanelQ4_0> =
     Kernel { dot: dot_q4_0, pack: pack_q4_0, accumulate: accumulate_q4_0 };
@@ -28,20 +28,82 @@ pub(in crate::arch::x86_64) fn widen(halves: &[F16; 8]) -> __m256 {
     _mm256_cvtph_ps(unsafe { _mm_loadu_si128(halves.as_ptr().cast()) })
 }
 
-/// The fours of sixteen rows of 16 bytes, one row beside the other: a transposition of 16 by 4 words of 32 bits.
+/// Sixteen rows of blocks in memory.
+#[derive(Clone, Copy)]
+pub(in crate::arch::x86_64) struct SixteenRows {
+    /// Rows 0, 4, 8 and 12.
+    fours: [*const u8; 4],
+    /// Bytes from a row to the next.
+    stride: usize,
+}
+
+impl SixteenRows {
+    /// Rows that start at `blocks`, `stride` blocks apart, with `n` blocks each; `None` when there are fewer.
+    #[inline(always)]
+    pub(in crate::arch::x86_64) fn new<B>(blocks: &[B], stride: usize, n: usize) -> Option<Self> {
+        if !is_enough(blocks.len(), stride, PANEL_ROWS, n) {
+            return None;
+        }
+        let (first, stride) = (blocks.as_ptr().cast::<u8>(), stride.wrapping_mul(size_of::<B>()));
+        let fours = [0, 4, 8, 12].map(|row| first.wrapping_add(stride.wrapping_mul(row)));
+        Some(Self { fours, stride })
+    }
+
+    /// Where `offset` bytes into row `r`, below 16, lie. Four bases and a stride make the addresses of all rows without
+    /// a register for each.
+    #[inline(always)]
+    pub(in crate::arch::x86_64) fn at(&self, r: usize, offset: usize) -> *const u8 {
+        self.fours[(r / 4) % 4].wrapping_add(self.stride.wrapping_mul(r % 4)).wrapping_add(offset)
+    }
+}
+
+/// Asks for as many blocks as a panel has, `ahead` blocks behind the first of `blocks`.
+#[inline(always)]
+pub(in crate::arch::x86_64) fn prefetch<B>(blocks: &[B], ahead: usize) {
+    let from = blocks.as_ptr().wrapping_add(ahead).cast::<i8>();
+    for line in (0..PANEL_ROWS * size_of::<B>()).step_by(64) {
+        // SAFETY: a prefetch never faults, wherever it points.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(line)) };
+    }
+}
+
+/// Copies one half of each row, `offset` bytes into it, to `to`.
+///
+/// # Safety
+///
+/// The rows have two bytes there.
+#[inline(always)]
+pub(in crate::arch::x86_64) unsafe fn gather_halves(
+    rows: &SixteenRows,
+    offset: usize,
+    to: &mut [F16; PANEL_ROWS],
+) {
+    for (r, to) in to.iter_mut().enumerate() {
+        // SAFETY: as the caller says; halves have alignment 1.
+        *to = unsafe { *rows.at(r, offset).cast::<F16>() };
+    }
+}
+
+/// The fours of 16 bytes of each row, `offset` bytes into it, one row beside the other: a transposition of 16 by 4 words.
+///
+/// # Safety
+///
+/// The rows have 16 bytes there.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(in crate::arch::x86_64) fn interleave(rows: [&[u8; 16]; PANEL_ROWS], to: &mut [[[u8; 4]; PANEL_ROWS]; 4]) {
-    let rows = rows.map(|row| {
-        // SAFETY: 16 bytes are there; the load is unaligned.
-        unsafe { _mm_loadu_si128(row.as_ptr().cast()) }
-    });
-    let [r0, r1, r2, r3, r4, r5, r6, r7, r8, r9, ra, rb, rc, rd, re, rf] = rows;
-    for (half, [a, b, c, d, e, f, g, h]) in
-        [[r0, r1, r2, r3, r4, r5, r6, r7], [r8, r9, ra, rb, rc, rd, re, rf]].into_iter().enumerate()
-    {
-        let (a, b) = (_mm256_set_m128i(e, a), _mm256_set_m128i(f, b));
-        let (c, d) = (_mm256_set_m128i(g, c), _mm256_set_m128i(h, d));
+unsafe fn interleave<T>(rows: &SixteenRows, offset: usize, to: &mut [[[T; 4]; PANEL_ROWS]; 4]) {
+    const { assert!(size_of::<T>() == 1) };
+    for half in 0..2 {
+        // Rows `r` and `r + 4` of this half, in one register.
+        let pair = |r: usize| {
+            let r = r + 8 * half;
+            // SAFETY: as the caller says; the loads are unaligned.
+            unsafe {
+                let low = _mm_loadu_si128(rows.at(r, offset).cast());
+                _mm256_set_m128i(_mm_loadu_si128(rows.at(r + 4, offset).cast()), low)
+            }
+        };
+        let (a, b, c, d) = (pair(0), pair(1), pair(2), pair(3));
         let (ab_low, ab_high) = (_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
         let (cd_low, cd_high) = (_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
         let groups = [
@@ -57,48 +119,58 @@ pub(in crate::arch::x86_64) fn interleave(rows: [&[u8; 16]; PANEL_ROWS], to: &mu
     }
 }
 
-/// Runs `$body` for every panel, with `$blocks` the blocks that it is made of.
-macro_rules! for_each_panel {
-    ($panels:ident, $rows:ident, |$panel:ident, $blocks:ident| $body:expr) => {
-        let n = $rows.iter().fold($panels.len(), |n, row| n.min(row.len()));
-        for (b, $panel) in $panels.iter_mut().enumerate().take(n) {
-            // SAFETY: `b < n`, which no row is shorter than.
-            let $blocks = $rows.map(|row| unsafe { row.get_unchecked(b) });
-            $body;
+/// Defines `pack_q4_0`, `pack_q4_1` and `pack_q8_0` with some CPU features and their `interleave`.
+macro_rules! define_pack {
+    ($feature:meta, $interleave:path) => {
+        #[$feature]
+        fn pack_q4_0(panels: &mut [PanelQ4_0], blocks: &[BlockQ4_0], stride: usize, ahead: usize) {
+            let Some(rows) = SixteenRows::new(blocks, stride, panels.len()) else { return };
+            for (b, panel) in panels.iter_mut().enumerate() {
+                let at = b * size_of::<BlockQ4_0>();
+                prefetch(blocks, ahead + b * PANEL_ROWS);
+                // SAFETY: every row has block `b`.
+                unsafe {
+                    gather_halves(&rows, at, &mut panel.d);
+                    $interleave(&rows, at + 2, &mut panel.qs);
+                }
+            }
+        }
+
+        #[$feature]
+        fn pack_q4_1(panels: &mut [PanelQ4_1], blocks: &[BlockQ4_1], stride: usize, ahead: usize) {
+            let Some(rows) = SixteenRows::new(blocks, stride, panels.len()) else { return };
+            for (b, panel) in panels.iter_mut().enumerate() {
+                let at = b * size_of::<BlockQ4_1>();
+                prefetch(blocks, ahead + b * PANEL_ROWS);
+                // SAFETY: every row has block `b`.
+                unsafe {
+                    gather_halves(&rows, at, &mut panel.d);
+                    gather_halves(&rows, at + 2, &mut panel.m);
+                    $interleave(&rows, at + 4, &mut panel.qs);
+                }
+            }
+        }
+
+        #[$feature]
+        fn pack_q8_0(panels: &mut [PanelQ8_0], blocks: &[BlockQ8_0], stride: usize, ahead: usize) {
+            let Some(rows) = SixteenRows::new(blocks, stride, panels.len()) else { return };
+            for (b, panel) in panels.iter_mut().enumerate() {
+                let at = b * size_of::<BlockQ8_0>();
+                prefetch(blocks, ahead + b * PANEL_ROWS);
+                // SAFETY: every row has block `b`.
+                unsafe {
+                    gather_halves(&rows, at, &mut panel.d);
+                    for (half, qs) in panel.qs.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+                        $interleave(&rows, at + 2 + 16 * half, qs);
+                    }
+                }
+            }
         }
     };
 }
-pub(in crate::arch::x86_64) use for_each_panel;
+pub(in crate::arch::x86_64) use define_pack;
 
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(in crate::arch::x86_64) fn pack_q4_0(panels: &mut [PanelQ4_0], rows: [&[BlockQ4_0]; PANEL_ROWS]) {
-    for_each_panel!(panels, rows, |panel, blocks| {
-        panel.d = blocks.map(|b| b.d);
-        interleave(blocks.map(|b| &b.qs), &mut panel.qs);
-    });
-}
-
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(in crate::arch::x86_64) fn pack_q4_1(panels: &mut [PanelQ4_1], rows: [&[BlockQ4_1]; PANEL_ROWS]) {
-    for_each_panel!(panels, rows, |panel, blocks| {
-        panel.d = blocks.map(|b| b.d);
-        panel.m = blocks.map(|b| b.m);
-        interleave(blocks.map(|b| &b.qs), &mut panel.qs);
-    });
-}
-
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(in crate::arch::x86_64) fn pack_q8_0(panels: &mut [PanelQ8_0], rows: [&[BlockQ8_0]; PANEL_ROWS]) {
-    for_each_panel!(panels, rows, |panel, blocks| {
-        panel.d = blocks.map(|b| b.d);
-        // SAFETY: the same bytes, signed or not, in two halves.
-        let halves = blocks.map(|b| unsafe { &*b.qs.as_ptr().cast::<[[u8; 16]; 2]>() });
-        // SAFETY: as above.
-        let [low, high] = unsafe { &mut *panel.qs.as_mut_ptr().cast::<[[[[u8; 4]; PANEL_ROWS]; 4]; 2]>() };
-        interleave(halves.map(|[low, _]| low), low);
-        interleave(halves.map(|[_, high]| high), high);
-    });
-}
+define_pack!(target_feature(enable = "avx2,fma,f16c"), interleave);
 
 /// A register of eight rows' groups: quants of four neighbouring places of each.
 type Groups<const N: usize> = [__m256i; N];
@@ -142,7 +214,7 @@ fn sum_nibbles(w: &Groups<8>, x: &BlockQ8, start: i32) -> __m256 {
 ///
 /// # Safety
 ///
-/// `is_enough(x, stride, n_rows, n_panels)` with `b < n_panels`.
+/// `is_enough(x.len(), stride, n_panels, n_rows)` with `b < n_panels`.
 #[inline(always)]
 pub(in crate::arch::x86_64) unsafe fn rows_of(
     x: &[BlockQ8],
@@ -159,7 +231,7 @@ pub(in crate::arch::x86_64) unsafe fn rows_of(
 macro_rules! accumulate_halves {
     ($acc:ident, $x:ident, $stride:ident, $panels:ident,
         |$panel:ident, $half:ident| $unpack:expr, |$sum:ident, $row:ident, $w:ident| $step:expr) => {
-        if !is_enough($x, $stride, $acc.len(), $panels.len()) {
+        if !is_enough($x.len(), $stride, $panels.len(), $acc.len()) {
             return;
         }
         for (b, $panel) in $panels.iter().enumerate() {
@@ -189,18 +261,28 @@ pub(in crate::arch::x86_64) fn scales(d: &[F16; PANEL_ROWS], half: usize) -> __m
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-fn accumulate_q4_0(acc: &mut [[f32; PANEL_ROWS]], x: &[BlockQ8], stride: usize, panels: &[PanelQ4_0]) {
+fn accumulate_q4_0(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[PanelQ4_0]) {
     accumulate_halves!(
-        acc, x, stride, panels,
+        acc,
+        x,
+        stride,
+        panels,
         |panel, half| (scales(&panel.d, half), load_nibbles(&panel.qs, half)),
-        |acc, x, w| _mm256_fmadd_ps(sum_nibbles(&w.1, x, x.offset), _mm256_mul_ps(w.0, _mm256_set1_ps(x.d)), acc)
+        |acc, x, w| _mm256_fmadd_ps(
+            sum_nibbles(&w.1, x, x.offset),
+            _mm256_mul_ps(w.0, _mm256_set1_ps(x.d)),
+            acc
+        )
     );
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-fn accumulate_q4_1(acc: &mut [[f32; PANEL_ROWS]], x: &[BlockQ8], stride: usize, panels: &[PanelQ4_1]) {
+fn accumulate_q4_1(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[PanelQ4_1]) {
     accumulate_halves!(
-        acc, x, stride, panels,
+        acc,
+        x,
+        stride,
+        panels,
         |panel, half| (scales(&panel.d, half), scales(&panel.m, half), load_nibbles(&panel.qs, half)),
         |acc, x, w| {
             let acc = _mm256_fmadd_ps(sum_nibbles(&w.2, x, 0), _mm256_mul_ps(w.0, _mm256_set1_ps(x.d)), acc);
@@ -210,9 +292,12 @@ fn accumulate_q4_1(acc: &mut [[f32; PANEL_ROWS]], x: &[BlockQ8], stride: usize, 
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-fn accumulate_q8_0(acc: &mut [[f32; PANEL_ROWS]], x: &[BlockQ8], stride: usize, panels: &[PanelQ8_0]) {
+fn accumulate_q8_0(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[PanelQ8_0]) {
     accumulate_halves!(
-        acc, x, stride, panels,
+        acc,
+        x,
+        stride,
+        panels,
         |panel, half| {
             let groups = panel.qs.each_ref().map(|group| {
                 // SAFETY: a group is 64 bytes, a half of it 32; the load is unaligned.
@@ -248,10 +333,7 @@ fn sum_across(x: __m256i) -> i32 {
 fn dot_quants(x: __m256i, w: __m256i) -> i32 {
     let low = |x| _mm256_cvtepi8_epi16(_mm256_castsi256_si128(x));
     let high = |x| _mm256_cvtepi8_epi16(_mm256_extracti128_si256::<1>(x));
-    sum_across(_mm256_add_epi32(
-        _mm256_madd_epi16(low(x), low(w)),
-        _mm256_madd_epi16(high(x), high(w)),
-    ))
+    sum_across(_mm256_add_epi32(_mm256_madd_epi16(low(x), low(w)), _mm256_madd_epi16(high(x), high(w))))
 }
 
 /// One half as f32.
