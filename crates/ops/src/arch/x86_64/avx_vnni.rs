@@ -5,7 +5,7 @@ use core::arch::x86_64::*;
 use super::avx2;
 use super::avx2::panels::{accumulate_halves, load_nibbles, rows_of, scales, splat_group};
 use crate::cpu::Feature;
-use crate::panel::{BlockQ8, Kernel, PANEL_ROWS, PanelQ4_0, PanelQ4_1, PanelQ8_0, Results, is_enough};
+use crate::panel::{BlockQ8, Kernel, PanelQ4_0, PanelQ4_1, PanelQ8_0, Results, is_enough};
 use crate::table::{Backend, OpTable};
 
 pub(crate) const TABLE: OpTable = OpTable {
