@@ -83,7 +83,7 @@ impl Forward<'_, '_> {
         Some(match stage {
             Stage::Embed | Stage::AttnNorm | Stage::Rope | Stage::AttnRound | Stage::AttnAdd => self.m,
             Stage::FfnNorm | Stage::Activate | Stage::FfnAdd => self.m,
-            Stage::Attend => self.m.checked_mul(self.config.n_heads)?,
+            Stage::Attend => self.m.checked_mul(self.config.n_kv_heads)?,
             Stage::Qkv => product_units(widths.qkv, dim),
             Stage::AttnOut => product_units(dim, widths.q),
             Stage::FfnUp => product_units(widths.ffn, dim),
@@ -177,22 +177,23 @@ impl Forward<'_, '_> {
         Some(())
     }
 
-    /// att = softmax(q . K^T / sqrt(head_dim)) . V, head by head, over the positions up to the token's own.
+    /// att = softmax(q . K^T / sqrt(head_dim)) . V over the positions up to the token's own, for all heads that share a
+    /// key and value head at once.
     fn attend(&mut self, layer: usize, units: Range<usize>) -> Option<()> {
         let (ops, config, widths, kv, qkv) = (self.ops, self.config, self.widths, &self.kv, &*self.s.qkv);
         let scale = 1.0 / libm::sqrtf(config.head_dim as f32);
+        let width = config.group.get().checked_mul(config.head_dim)?;
         let attend = |unit: usize, att: &mut [f32]| {
-            let (i, head) = (unit.checked_div(config.n_heads)?, unit.checked_rem(config.n_heads)?);
-            let (kv_head, n) = (head / config.group, kv.len().checked_add(i)?.checked_add(1)?);
-            let q = row(row(qkv, widths.qkv, i)?, config.head_dim, head)?; // (head_dim)
+            let (i, kv_head) = (unit.checked_div(config.n_kv_heads)?, unit.checked_rem(config.n_kv_heads)?);
+            let n = kv.len().checked_add(i)?.checked_add(1)?;
+            let q = row(row(qkv, widths.qkv, i)?, width, kv_head)?; // (group, head_dim)
             ops.attend(att, q, kv.keys(layer, kv_head, n)?, kv.values(layer, kv_head, n)?, scale);
             Some(())
         };
-        let head_dim = core::num::NonZeroUsize::new(config.head_dim)?;
-        let att = self.s.att.get_mut(units.start.checked_mul(config.head_dim)?..)?;
-        let att = att.get_mut(..units.len().checked_mul(config.head_dim)?)?;
+        let att = self.s.att.get_mut(units.start.checked_mul(width)?..)?;
+        let att = att.get_mut(..units.len().checked_mul(width)?)?;
         let is_done = AtomicBool::new(true);
-        for_each_chunk(self.workers, att, head_dim, &|chunk, att| {
+        for_each_chunk(self.workers, att, core::num::NonZeroUsize::new(width)?, &|chunk, att| {
             if attend(units.start.wrapping_add(chunk), att).is_none() {
                 is_done.store(false, Ordering::Relaxed);
             }

@@ -102,10 +102,10 @@ pub(crate) struct LaneOps {
     pub softmax_chunk: unsafe fn(&mut [f32], f32, f32) -> (f32, f32),
     pub rope_norm: unsafe fn(&mut [f32], &[f32]),
     pub rope_neox: unsafe fn(&mut [f32], &[f32]),
-    pub accumulate_f32: unsafe fn(&mut [f32], &[f32], Rows<'_, F32>),
-    pub accumulate_f16: unsafe fn(&mut [f32], &[f32], Rows<'_, F16>),
-    pub accumulate_bf16: unsafe fn(&mut [f32], &[f32], Rows<'_, Bf16>),
-    pub accumulate_q8_0: unsafe fn(&mut [f32], &[f32], Rows<'_, BlockQ8_0>),
+    pub accumulate_f32: unsafe fn(&mut [f32], &[f32], usize, Rows<'_, F32>),
+    pub accumulate_f16: unsafe fn(&mut [f32], &[f32], usize, Rows<'_, F16>),
+    pub accumulate_bf16: unsafe fn(&mut [f32], &[f32], usize, Rows<'_, Bf16>),
+    pub accumulate_q8_0: unsafe fn(&mut [f32], &[f32], usize, Rows<'_, BlockQ8_0>),
     pub dequantize_q8_0: unsafe fn(&mut [f32], &[BlockQ8_0]),
     pub dequantize_q4_0: unsafe fn(&mut [f32], &[BlockQ4_0]),
     pub dequantize_q4_1: unsafe fn(&mut [f32], &[BlockQ4_1]),
@@ -134,10 +134,10 @@ macro_rules! lane_ops {
             softmax_chunk(x: &mut [f32], scale: f32, floor: f32) -> (f32, f32) = softmax_chunk;
             rope_norm(x: &mut [f32], cos_sin: &[f32]) = rope_norm;
             rope_neox(x: &mut [f32], cos_sin: &[f32]) = rope_neox;
-            accumulate_f32(dst: &mut [f32], p: &[f32], rows: $crate::view::Rows<'_, F32>) = accumulate;
-            accumulate_f16(dst: &mut [f32], p: &[f32], rows: $crate::view::Rows<'_, F16>) = accumulate;
-            accumulate_bf16(dst: &mut [f32], p: &[f32], rows: $crate::view::Rows<'_, Bf16>) = accumulate;
-            accumulate_q8_0(dst: &mut [f32], p: &[f32], rows: $crate::view::Rows<'_, BlockQ8_0>) = accumulate_q8_0;
+            accumulate_f32(dst: &mut [f32], p: &[f32], stride: usize, rows: $crate::view::Rows<'_, F32>) = accumulate;
+            accumulate_f16(dst: &mut [f32], p: &[f32], stride: usize, rows: $crate::view::Rows<'_, F16>) = accumulate;
+            accumulate_bf16(dst: &mut [f32], p: &[f32], stride: usize, rows: $crate::view::Rows<'_, Bf16>) = accumulate;
+            accumulate_q8_0(dst: &mut [f32], p: &[f32], stride: usize, rows: $crate::view::Rows<'_, BlockQ8_0>) = accumulate;
             dequantize_q8_0(dst: &mut [f32], src: &[BlockQ8_0]) = dequantize_q8_0;
             dequantize_q4_0(dst: &mut [f32], src: &[BlockQ4_0]) = dequantize_q4_0;
             dequantize_q4_1(dst: &mut [f32], src: &[BlockQ4_1]) = dequantize_q4_1;
@@ -371,63 +371,127 @@ pub(crate) fn rope_neox<L: Lanes<N>, const N: usize>(x: &mut [f32], cos_sin: &[f
     }
 }
 
-/// Registers of `dst` that stay in the CPU while the rows pass by.
-const STRIP: usize = 4;
+/// A row of values that attention adds up: registers at any place of it.
+pub(crate) trait ValueRow: Block {
+    /// Values `c * N..` of a row times `p`'s partner: the register, and what `p` is to be multiplied by.
+    fn register<L: Lanes<N>, const N: usize>(row: &[Self], c: usize) -> (L, f32);
+    /// The values behind the last whole register, the rest zeros.
+    fn rest<L: Lanes<N>, const N: usize>(row: &[Self]) -> L;
+}
 
+macro_rules! value_row {
+    ($ty:ty) => {
+        impl ValueRow for $ty {
+            #[inline(always)]
+            fn register<L: Lanes<N>, const N: usize>(row: &[Self], c: usize) -> (L, f32) {
+                (row.as_chunks::<N>().0.get(c).map_or(L::splat(0.0), |x| Value::load(x)), 1.0)
+            }
+            #[inline(always)]
+            fn rest<L: Lanes<N>, const N: usize>(row: &[Self]) -> L {
+                Value::load_padded(row.as_chunks::<N>().1)
+            }
+        }
+    };
+}
+value_row!(F32);
+value_row!(F16);
+value_row!(Bf16);
+
+impl ValueRow for BlockQ8_0 {
+    #[inline(always)]
+    fn register<L: Lanes<N>, const N: usize>(row: &[Self], c: usize) -> (L, f32) {
+        let (block, part) = (c / (QK / N), c % (QK / N));
+        let quants = |block: &Self| block.qs.as_chunks::<N>().0.get(part).map(|x| L::load_i8(x));
+        let Some(block) = row.get(block) else { return (L::splat(0.0), 0.0) };
+        (quants(block).unwrap_or(L::splat(0.0)), L::widen_f16(block.d))
+    }
+    #[inline(always)]
+    fn rest<L: Lanes<N>, const N: usize>(_: &[Self]) -> L {
+        L::splat(0.0)
+    }
+}
+
+/// `dst[r] += p[r * stride..] . rows` for as many rows of `dst` as there are.
 #[inline(always)]
 pub(crate) fn accumulate<L: Lanes<N>, const N: usize>(
     dst: &mut [f32],
     p: &[f32],
-    rows: Rows<'_, impl Value + Block>,
+    stride: usize,
+    rows: Rows<'_, impl ValueRow>,
 ) {
-    let (dst, dst_tail) = dst.as_chunks_mut::<N>();
-    let n_chunks = dst.len();
-    let (strips, rest) = dst.as_chunks_mut::<STRIP>();
-    for (s, strip) in strips.iter_mut().enumerate() {
-        let mut acc = strip.each_ref().map(|x| L::load(x));
-        for (row, p) in rows.iter().zip(p) {
-            let Some(row) = row.as_chunks::<N>().0.as_chunks::<STRIP>().0.get(s) else { return };
-            let p = L::splat(*p);
-            acc.iter_mut().zip(row).for_each(|(acc, x)| *acc = Value::load::<L, N>(x).mul_add(p, *acc));
+    let width = rows.cols().max(1);
+    let fours = dst.chunks_mut(width.saturating_mul(4)).zip(p.chunks(stride.saturating_mul(4).max(1)));
+    for (dst, p) in fours {
+        match dst.len() / width {
+            4.. => accumulate_rows::<L, N, 4>(dst, p, stride, rows),
+            3 => accumulate_rows::<L, N, 3>(dst, p, stride, rows),
+            2 => accumulate_rows::<L, N, 2>(dst, p, stride, rows),
+            _ => accumulate_rows::<L, N, 1>(dst, p, stride, rows),
         }
-        strip.iter_mut().zip(acc).for_each(|(to, acc)| acc.store(to));
-    }
-    let n_strips = strips.len() * STRIP;
-    for (c, chunk) in rest.iter_mut().enumerate() {
-        let mut acc = L::load(chunk);
-        for (row, p) in rows.iter().zip(p) {
-            let Some(x) = row.as_chunks::<N>().0.get(n_strips + c) else { return };
-            acc = Value::load::<L, N>(x).mul_add(L::splat(*p), acc);
-        }
-        acc.store(chunk);
-    }
-    if !dst_tail.is_empty() {
-        let mut acc: L = f32::load_padded(dst_tail);
-        for (row, p) in rows.iter().zip(p) {
-            let Some(x) = row.get(n_chunks * N..) else { return };
-            acc = Value::load_padded::<L, N>(x).mul_add(L::splat(*p), acc);
-        }
-        store_front(acc, dst_tail);
     }
 }
 
+/// Registers of a row of `dst` that stay in the CPU while the rows pass by.
+const STRIP: usize = 2;
+
+/// The same for `M` rows of `dst`, which share what is loaded of `rows`.
 #[inline(always)]
-pub(crate) fn accumulate_q8_0<L: Lanes<N>, const N: usize>(
+fn accumulate_rows<L: Lanes<N>, const N: usize, const M: usize>(
     dst: &mut [f32],
     p: &[f32],
-    rows: Rows<'_, BlockQ8_0>,
+    stride: usize,
+    rows: Rows<'_, impl ValueRow>,
 ) {
-    for (b, dst) in dst.as_chunks_mut::<QK>().0.iter_mut().enumerate() {
-        let strips = dst.as_chunks_mut::<N>().0.as_chunks_mut::<STRIP>().0;
-        for (s, strip) in strips.iter_mut().enumerate() {
-            let mut acc = strip.each_ref().map(|x| L::load(x));
-            for (row, p) in rows.iter().zip(p) {
-                let Some(block) = row.get(b) else { return };
-                let Some(x) = block.qs.as_chunks::<N>().0.as_chunks::<STRIP>().0.get(s) else { return };
-                let p = L::splat(*p * L::widen_f16(block.d));
-                acc.iter_mut().zip(x).for_each(|(acc, x)| *acc = L::load_i8(x).mul_add(p, *acc));
+    let (width, n) = (rows.cols(), rows.rows());
+    let weights: [&[f32]; M] =
+        core::array::from_fn(|m| p.get(m * stride..).and_then(|p| p.get(..n)).unwrap_or(&[]));
+    if weights.iter().any(|p| p.len() != n) {
+        return;
+    }
+    let n_chunks = width / N;
+    let mut c = 0;
+    while c < n_chunks {
+        // The last strip may be narrower; its second register is then the first again and is not stored.
+        let columns: [usize; STRIP] = core::array::from_fn(|s| (c + s).min(n_chunks - 1));
+        let mut acc = [[L::splat(0.0); STRIP]; M];
+        for (m, acc) in acc.iter_mut().enumerate() {
+            for (acc, c) in acc.iter_mut().zip(columns) {
+                let at = dst.get(m * width + c * N..).and_then(|x| x.first_chunk());
+                *acc = at.map_or(L::splat(0.0), |x| L::load(x));
             }
-            strip.iter_mut().zip(acc).for_each(|(to, acc)| acc.store(to));
+        }
+        for (j, row) in rows.iter().enumerate() {
+            let x = columns.map(|c| ValueRow::register::<L, N>(row, c));
+            for (acc, p) in acc.iter_mut().zip(weights) {
+                let p = p.get(j).copied().unwrap_or(0.0);
+                for (acc, (x, d)) in acc.iter_mut().zip(x) {
+                    *acc = x.mul_add(L::splat(p * d), *acc);
+                }
+            }
+        }
+        for (m, acc) in acc.iter().enumerate() {
+            for (acc, c) in acc.iter().zip(columns) {
+                let at = dst.get_mut(m * width + c * N..).and_then(|x| x.first_chunk_mut());
+                if let Some(at) = at {
+                    acc.store(at);
+                }
+            }
+        }
+        c += STRIP;
+    }
+    if width % N != 0 {
+        let mut acc = [L::splat(0.0); M];
+        for (m, acc) in acc.iter_mut().enumerate() {
+            *acc = f32::load_padded(dst.get(m * width + n_chunks * N..(m + 1) * width).unwrap_or(&[]));
+        }
+        for (j, row) in rows.iter().enumerate() {
+            let x: L = ValueRow::rest(row);
+            for (acc, p) in acc.iter_mut().zip(weights) {
+                *acc = x.mul_add(L::splat(p.get(j).copied().unwrap_or(0.0)), *acc);
+            }
+        }
+        for (m, acc) in acc.into_iter().enumerate() {
+            store_front(acc, dst.get_mut(m * width + n_chunks * N..(m + 1) * width).unwrap_or(&mut []));
         }
     }
 }

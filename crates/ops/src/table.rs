@@ -276,32 +276,41 @@ impl Ops {
         }
     }
 
-    /// `dst[i] += sum over j of p[j] * values[j][i]`: `p (n)`, `values (n, dst.len())` of F32, F16, BF16 or Q8_0.
+    /// `dst[r][i] += sum over j of p[r * stride + j] * values[j][i]` for every row `r` of `dst (rows, values.cols())`:
+    /// `values` of F32, F16, BF16 or Q8_0.
     ///
     /// Other types are no cache's and add nothing.
-    pub fn accumulate(self, dst: &mut [f32], p: &[f32], values: Matrix<'_>) {
-        debug_assert!(values.rows() == p.len() && values.cols() == dst.len(), "accumulate: shapes disagree");
+    pub fn accumulate(self, dst: &mut [f32], p: &[f32], stride: usize, values: Matrix<'_>) {
+        debug_assert!(
+            dst.len().is_multiple_of(values.cols().max(1)) && values.rows() <= stride,
+            "accumulate: shapes disagree"
+        );
         let lanes = &self.0.lanes;
         // SAFETY: an `Ops` is made by `available` alone, whose features are those of this CPU.
         unsafe {
             match values {
-                Matrix::F32(rows) => (lanes.accumulate_f32)(dst, p, rows),
-                Matrix::F16(rows) => (lanes.accumulate_f16)(dst, p, rows),
-                Matrix::Bf16(rows) => (lanes.accumulate_bf16)(dst, p, rows),
-                Matrix::Q8_0(rows) => (lanes.accumulate_q8_0)(dst, p, rows),
+                Matrix::F32(rows) => (lanes.accumulate_f32)(dst, p, stride, rows),
+                Matrix::F16(rows) => (lanes.accumulate_f16)(dst, p, stride, rows),
+                Matrix::Bf16(rows) => (lanes.accumulate_bf16)(dst, p, stride, rows),
+                Matrix::Q8_0(rows) => (lanes.accumulate_q8_0)(dst, p, stride, rows),
                 Matrix::Q4_0(_) | Matrix::Q4_1(_) => debug_assert!(false, "accumulate: not a cache type"),
             }
         }
     }
 
-    /// Attention of one query head: `dst = sum over j of softmax(q . keys[j] * scale)_j * values[j]`.
+    /// Attention of one or more query heads over the same positions, each on its own:
+    /// `dst[r] = sum over j of softmax(q[r] . keys[j] * scale)_j * values[j]`.
     ///
-    /// `q` and `dst` `(head_dim)`, `keys` and `values` `(n, head_dim)` of F32, F16, BF16 or Q8_0; zeros when `n` is 0.
-    /// The positions pass by in chunks on the stack. In an F16 cache the weights `softmax(..)_j` are rounded to halves,
-    /// as ggml does it (`q` then had better be rounded too: [`round_to_f16`](Self::round_to_f16)). A Q8_0 cache takes `head_dim` up to [`MAX_QUANTIZED_HEAD_DIM`](crate::MAX_QUANTIZED_HEAD_DIM).
+    /// `q` and `dst` `(rows, head_dim)`, `keys` and `values` `(n, head_dim)` of F32, F16, BF16 or Q8_0; zeros when `n` is
+    /// 0. The positions pass by once, in chunks on the stack. ggml rounds `q` to halves before an F16 cache; that is the
+    /// caller's ([`round_to_f16`](Self::round_to_f16)). A Q8_0 cache takes `head_dim` up to
+    /// [`MAX_QUANTIZED_HEAD_DIM`](crate::MAX_QUANTIZED_HEAD_DIM).
     pub fn attend(self, dst: &mut [f32], q: &[f32], keys: Matrix<'_>, values: Matrix<'_>, scale: f32) {
         debug_assert!(
-            dst.len() == values.cols() && q.len() == keys.cols() && keys.rows() == values.rows(),
+            dst.len() == q.len()
+                && q.len().is_multiple_of(keys.cols().max(1))
+                && keys.cols() == values.cols()
+                && keys.rows() == values.rows(),
             "attend: shapes disagree"
         );
         attend::attend(self, dst, q, keys, values, scale);

@@ -1,171 +1,172 @@
-//! AVX-512 F, BW, DQ, VL and VNNI: sixteen rows of weights to a register.
+//! AVX-512 F, BW, DQ, VL and VNNI: sixteen f32 lanes.
 
 use core::arch::x86_64::*;
 
 use super::avx2;
-use super::avx2::panels::{self, SixteenRows, define_pack, gather_halves, prefetch};
-use crate::block::{BlockQ4_0, BlockQ4_1, BlockQ8_0, F16};
+use crate::arch::exp::{self, Exponent};
+use crate::block::{Bf16, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, F32};
 use crate::cpu::Feature;
-use crate::panel::{BlockQ8, Kernel, PANEL_ROWS, PanelQ4_0, PanelQ4_1, PanelQ8_0, Results, is_enough};
+use crate::floats::Floats;
+use crate::lanes::{Lanes, lane_ops};
+use crate::product::product;
 use crate::table::{Backend, OpTable};
+
+mod panels;
 
 pub(crate) const TABLE: OpTable = OpTable {
     backend: Backend::Avx512Vnni,
     needs: avx2::TABLE.needs.union(Feature::AVX512).union(Feature::AVX512_VNNI),
-    q8_0: Kernel { dot: panels::dot_q8_0, pack: pack_q8_0, accumulate: accumulate_q8_0 },
-    q4_0: Kernel { dot: panels::dot_q4_0, pack: pack_q4_0, accumulate: accumulate_q4_0 },
-    q4_1: Kernel { dot: panels::dot_q4_1, pack: pack_q4_1, accumulate: accumulate_q4_1 },
+    f32: product!(Floats<F32x16, F32, 16>, 4, 2, 4, target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")),
+    f16: product!(Floats<F32x16, F16, 16>, 4, 2, 4, target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")),
+    bf16: product!(Floats<F32x16, Bf16, 16>, 4, 2, 4, target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")),
+    q8_0: panels::Q8_0,
+    q4_0: panels::Q4_0,
+    q4_1: panels::Q4_1,
+    lanes: LANE_OPS,
     ..avx2::TABLE
 };
 
-/// The fours of 16 bytes of each row, `offset` bytes into it, one row beside the other: a transposition of 16 by 4 words.
-///
-/// # Safety
-///
-/// The rows have 16 bytes there.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-unsafe fn interleave<T>(rows: &SixteenRows, offset: usize, to: &mut [[[T; 4]; PANEL_ROWS]; 4]) {
-    const { assert!(size_of::<T>() == 1) };
-    // SAFETY: as the caller says; the load is unaligned.
-    let load = |r: usize| unsafe { _mm_loadu_si128(rows.at(r, offset).cast()) };
-    // Register r: rows r, r + 4, r + 8, r + 12, so that rows come out in order.
-    let four = |r: usize| {
-        let x = _mm512_castsi128_si512(load(r));
-        let x = _mm512_inserti32x4::<1>(x, load(r + 4));
-        let x = _mm512_inserti32x4::<2>(x, load(r + 8));
-        _mm512_inserti32x4::<3>(x, load(r + 12))
-    };
-    let (a, b, c, d) = (four(0), four(1), four(2), four(3));
-    let (ab_low, ab_high) = (_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
-    let (cd_low, cd_high) = (_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
-    let groups = [
-        _mm512_unpacklo_epi64(ab_low, cd_low),
-        _mm512_unpackhi_epi64(ab_low, cd_low),
-        _mm512_unpacklo_epi64(ab_high, cd_high),
-        _mm512_unpackhi_epi64(ab_high, cd_high),
-    ];
-    for (group, to) in groups.into_iter().zip(to) {
-        // SAFETY: a group is 64 bytes; the store is unaligned.
-        unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), group) };
-    }
-}
+lane_ops!(F32x16, 16, target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"));
 
-define_pack!(
-    target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"),
-    interleave
-);
+/// A ZMM register of f32. Named only by functions of this file that enable AVX-512 and what is below it.
+#[derive(Clone, Copy)]
+struct F32x16(__m512);
 
-/// Four quants of each of sixteen rows.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn load_group<T>(group: &[[T; 4]; PANEL_ROWS]) -> __m512i {
-    const { assert!(size_of::<T>() == 1) };
-    // SAFETY: 64 bytes are there; the load is unaligned.
-    unsafe { _mm512_loadu_si512(group.as_ptr().cast()) }
-}
-
-/// The nibbles of sixteen rows: low ones are values 0–15, high ones 16–31.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn load_nibbles(qs: &[[[u8; 4]; PANEL_ROWS]; 4]) -> [__m512i; 8] {
-    let mask = _mm512_set1_epi8(15);
-    let [a, b, c, d] = qs.each_ref().map(|group| load_group(group));
-    let [e, f, g, h] = [a, b, c, d].map(|x| _mm512_and_si512(_mm512_srli_epi16::<4>(x), mask));
-    let [a, b, c, d] = [a, b, c, d].map(|x| _mm512_and_si512(x, mask));
-    [a, b, c, d, e, f, g, h]
-}
-
-/// Four quants of `x`, in every lane of 32 bits.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn splat_group(x: &BlockQ8, group: usize) -> __m512i {
-    // SAFETY: `group` is below 8, so the four bytes are there; the read is unaligned.
-    _mm512_set1_epi32(unsafe { x.qs.as_ptr().cast::<i32>().add(group).read_unaligned() })
-}
-
-/// The sums of unsigned quants and activations for sixteen rows, `start` added. Two chains, for the latency.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn sum_groups(w: &[__m512i; 8], x: &BlockQ8, start: __m512i) -> __m512 {
-    let (mut even, mut odd) = (start, _mm512_setzero_si512());
-    for (pair, w) in w.as_chunks::<2>().0.iter().enumerate() {
-        even = _mm512_dpbusd_epi32(even, w[0], splat_group(x, 2 * pair));
-        odd = _mm512_dpbusd_epi32(odd, w[1], splat_group(x, 2 * pair + 1));
-    }
-    _mm512_cvtepi32_ps(_mm512_add_epi32(even, odd))
-}
-
-/// Scales of sixteen rows.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn scales(d: &[F16; PANEL_ROWS]) -> __m512 {
-    _mm512_cvtph_ps(panels::load32(d))
-}
-
-/// Runs `$step` for every panel and row of activations: `$acc` its sixteen results, `$x` its block, `$w` what `$unpack`
-/// made of the panel.
-macro_rules! accumulate {
-    ($acc:ident, $x:ident, $stride:ident, $panels:ident,
-        |$panel:ident| $unpack:expr, |$sum:ident, $row:ident, $w:ident| $step:expr) => {
-        if !is_enough($x.len(), $stride, $panels.len(), $acc.len()) {
-            return;
-        }
-        for (b, $panel) in $panels.iter().enumerate() {
-            // SAFETY: `x` is enough.
-            let rows = unsafe { panels::rows_of($x, $stride, $acc.len(), b) };
-            let $w = $unpack;
-            for (acc, $row) in $acc.iter_mut().zip(rows) {
-                // SAFETY: sixteen results; load and store are unaligned.
-                unsafe {
-                    let $sum = _mm512_loadu_ps(acc.as_ptr());
-                    _mm512_storeu_ps(acc.as_mut_ptr(), $step);
-                }
-            }
-        }
+/// Runs intrinsics inside a method of [`F32x16`].
+macro_rules! avx512 {
+    ($body:expr) => {
+        // SAFETY: AVX-512 is enabled in every function that names this type; pointers come from arrays that are as long as
+        // what is loaded or stored, and the loads and stores are unaligned ones.
+        unsafe { $body }
     };
 }
 
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn accumulate_q4_0(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[PanelQ4_0]) {
-    accumulate!(acc, x, stride, panels, |panel| (scales(&panel.d), load_nibbles(&panel.qs)), |acc, x, w| {
-        let sums = sum_groups(&w.1, x, _mm512_set1_epi32(x.offset));
-        _mm512_fmadd_ps(sums, _mm512_mul_ps(w.0, _mm512_set1_ps(x.d)), acc)
-    });
+impl Lanes<16> for F32x16 {
+    #[inline(always)]
+    fn splat(x: f32) -> Self {
+        avx512!(Self(_mm512_set1_ps(x)))
+    }
+    #[inline(always)]
+    fn load(x: &[f32; 16]) -> Self {
+        avx512!(Self(_mm512_loadu_ps(x.as_ptr())))
+    }
+    #[inline(always)]
+    fn load_f32(x: &[F32; 16]) -> Self {
+        avx512!(Self(_mm512_loadu_ps(x.as_ptr().cast())))
+    }
+    #[inline(always)]
+    fn load_f16(x: &[F16; 16]) -> Self {
+        avx512!(Self(_mm512_cvtph_ps(_mm256_loadu_si256(x.as_ptr().cast()))))
+    }
+    #[inline(always)]
+    fn load_bf16(x: &[Bf16; 16]) -> Self {
+        avx512!({
+            let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(x.as_ptr().cast()));
+            Self(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide)))
+        })
+    }
+    #[inline(always)]
+    fn load_i8(x: &[i8; 16]) -> Self {
+        avx512!(Self(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(x.as_ptr().cast())))))
+    }
+    #[inline(always)]
+    fn widen_f16(x: F16) -> f32 {
+        avx512!(_mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(x.to_bits())))))
+    }
+    #[inline(always)]
+    fn store(self, to: &mut [f32; 16]) {
+        avx512!(_mm512_storeu_ps(to.as_mut_ptr(), self.0));
+    }
+    #[inline(always)]
+    fn store_f16(self, to: &mut [F16; 16]) {
+        avx512!({
+            let halves = _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0);
+            _mm256_storeu_si256(to.as_mut_ptr().cast(), halves);
+        });
+    }
+    #[inline(always)]
+    fn add(self, x: Self) -> Self {
+        avx512!(Self(_mm512_add_ps(self.0, x.0)))
+    }
+    #[inline(always)]
+    fn sub(self, x: Self) -> Self {
+        avx512!(Self(_mm512_sub_ps(self.0, x.0)))
+    }
+    #[inline(always)]
+    fn mul(self, x: Self) -> Self {
+        avx512!(Self(_mm512_mul_ps(self.0, x.0)))
+    }
+    #[inline(always)]
+    fn div(self, x: Self) -> Self {
+        avx512!(Self(_mm512_div_ps(self.0, x.0)))
+    }
+    #[inline(always)]
+    fn max(self, x: Self) -> Self {
+        avx512!(Self(_mm512_max_ps(self.0, x.0)))
+    }
+    #[inline(always)]
+    fn mul_add(self, x: Self, y: Self) -> Self {
+        avx512!(Self(_mm512_fmadd_ps(self.0, x.0, y.0)))
+    }
+    #[inline(always)]
+    fn exp(self) -> Self {
+        avx512!(exp(self))
+    }
+    #[inline(always)]
+    fn unzip(self, x: Self) -> (Self, Self) {
+        avx512!({
+            let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+            let odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+            (Self(_mm512_permutex2var_ps(self.0, even, x.0)), Self(_mm512_permutex2var_ps(self.0, odd, x.0)))
+        })
+    }
+    #[inline(always)]
+    fn zip(self, x: Self) -> (Self, Self) {
+        avx512!({
+            let first = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+            let second = _mm512_add_epi32(first, _mm512_set1_epi32(8));
+            (
+                Self(_mm512_permutex2var_ps(self.0, first, x.0)),
+                Self(_mm512_permutex2var_ps(self.0, second, x.0)),
+            )
+        })
+    }
+    #[inline(always)]
+    fn sum(self) -> f32 {
+        avx512!(_mm512_reduce_add_ps(self.0))
+    }
+    #[inline(always)]
+    fn max_across(self) -> f32 {
+        avx512!({
+            let eight = _mm256_max_ps(_mm512_castps512_ps256(self.0), _mm512_extractf32x8_ps::<1>(self.0));
+            let four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+            let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
+        })
+    }
 }
 
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn accumulate_q4_1(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[PanelQ4_1]) {
-    accumulate!(
-        acc,
-        x,
-        stride,
-        panels,
-        |panel| (scales(&panel.d), scales(&panel.m), load_nibbles(&panel.qs)),
-        |acc, x, w| {
-            let sums = sum_groups(&w.2, x, _mm512_setzero_si512());
-            let acc = _mm512_fmadd_ps(sums, _mm512_mul_ps(w.0, _mm512_set1_ps(x.d)), acc);
-            _mm512_fmadd_ps(_mm512_set1_ps(x.offset as f32 * -0.125 * x.d), w.1, acc)
-        }
-    );
+impl Exponent<16> for F32x16 {
+    #[inline(always)]
+    fn min(self, x: Self) -> Self {
+        avx512!(Self(_mm512_min_ps(self.0, x.0)))
+    }
+    #[inline(always)]
+    fn round(self) -> Self {
+        avx512!(Self(_mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(self.0)))
+    }
+    #[inline(always)]
+    fn exp2_integer(self) -> Self {
+        avx512!({
+            let biased = _mm512_add_epi32(_mm512_cvtps_epi32(self.0), _mm512_set1_epi32(127));
+            Self(_mm512_castsi512_ps(_mm512_slli_epi32::<23>(biased)))
+        })
+    }
 }
 
+/// Has its CPU features by itself: in a closure of `lanes` it would be too long to be inlined, and slow.
+#[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn accumulate_q8_0(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[PanelQ8_0]) {
-    accumulate!(
-        acc,
-        x,
-        stride,
-        panels,
-        |panel| {
-            // 128 more, which 16 times the offset takes off again.
-            let more = _mm512_set1_epi8(-128);
-            (scales(&panel.d), panel.qs.each_ref().map(|group| _mm512_xor_si512(load_group(group), more)))
-        },
-        |acc, x, w| {
-            let start = _mm512_slli_epi32::<4>(_mm512_set1_epi32(x.offset));
-            let sums = sum_groups(&w.1, x, start);
-            _mm512_fmadd_ps(sums, _mm512_mul_ps(w.0, _mm512_set1_ps(x.d)), acc)
-        }
-    );
+fn exp(x: F32x16) -> F32x16 {
+    exp::exp(x)
 }
