@@ -51,6 +51,9 @@ pub struct ModelArgs {
     /// Threads.
     #[arg(short, long, default_value = "1")]
     pub threads: NonZeroUsize,
+    /// Read weights from the file as they lie there, instead of copying them to where they are read faster.
+    #[arg(long)]
+    pub no_repack: bool,
     /// Back-end by name (`scalar`, `avx2`, …); the best this CPU has by default.
     #[arg(long)]
     pub backend: Option<String>,
@@ -201,6 +204,9 @@ pub struct BenchArgs {
     /// Thread counts.
     #[arg(short, long, value_delimiter = ',', default_value = "1")]
     pub threads: Vec<NonZeroUsize>,
+    /// Read weights from the file as they lie there, instead of copying them to where they are read faster.
+    #[arg(long)]
+    pub no_repack: bool,
     /// Back-ends by name; the best this CPU has by default.
     #[arg(long, value_delimiter = ',')]
     pub backend: Vec<String>,

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::args::{BenchArgs, Form};
 use crate::failure::{Failure, Outcome};
-use crate::model::{ModelFile, n_values, ops, region};
+use crate::model::{ModelFile, Region, n_values, ops, region_len};
 use crate::output::Output;
 use crate::pool::Pool;
 use crate::progress::bar;
@@ -86,14 +86,18 @@ pub fn run(args: &BenchArgs) -> Outcome {
     };
     let n_steps = backends.len() * args.threads.len() * jobs.len() * args.repetitions.get();
     let progress = bar(n_steps as u64, "measuring");
-    let mut memory = region(plan.bytes())?;
+    let mut memory = Region::new(region_len(&plan, args.no_repack))?;
     let mut rows = Vec::new();
     for &ops in &backends {
         for &threads in &args.threads {
             let pool = Pool::new(threads);
-            let mut arena = Arena::new(&mut memory);
+            let mut arena = Arena::new(memory.bytes());
             let weights =
                 Weights::resolve(&image, &config, &mut arena).map_err(|error| file.because(error))?;
+            let weights = match args.no_repack {
+                true => weights,
+                false => weights.pack(ops, &mut arena).map_err(|error| file.because(error))?,
+            };
             let mut session = Session::new(ops, &pool, &config, weights, &plan, &mut arena)
                 .map_err(|error| file.because(error))?;
             for &job in &jobs {

@@ -10,7 +10,7 @@ use corelm::{
     Arena, Config, Image, KvType, MemoryPlan, Sampler, SamplingConfig, Session, SessionConfig, Tokenizer,
     Weights,
 };
-use memmap2::Mmap;
+use memmap2::{Mmap, MmapMut};
 
 use crate::args::{Kv, ModelArgs};
 use crate::failure::{Failure, Outcome};
@@ -75,19 +75,37 @@ pub fn ops(name: Option<&str>) -> Outcome<Ops> {
     })
 }
 
+/// Bytes for a session, with or without a packed copy of the weights.
+pub fn region_len(plan: &MemoryPlan, no_repack: bool) -> usize {
+    plan.bytes().saturating_add(if no_repack { 0 } else { plan.packed_len() })
+}
+
 /// A setting that the engine refuses.
 fn usage(error: impl std::fmt::Display) -> Failure {
     Failure::Usage(error.to_string())
 }
 
-/// `bytes` bytes for an arena.
-pub fn region(bytes: usize) -> Outcome<Vec<MaybeUninit<u8>>> {
-    let mut region: Vec<MaybeUninit<u8>> = Vec::new();
-    region.try_reserve_exact(bytes).map_err(|_| {
-        Failure::Failed(format!("the plan needs {bytes} bytes of memory, more than there is"))
-    })?;
-    region.resize(bytes, MaybeUninit::uninit());
-    Ok(region)
+/// Memory for an arena: pages of 2 MiB where the system has them, which weights are read faster from.
+pub struct Region(MmapMut);
+
+impl Region {
+    /// `bytes` bytes.
+    pub fn new(bytes: usize) -> Outcome<Region> {
+        let map = MmapMut::map_anon(bytes.max(1)).map_err(|error| {
+            let about = format_args!("the plan needs {bytes} bytes of memory");
+            Failure::because(about, error)
+        })?;
+        // A system without large pages has small ones.
+        #[cfg(target_os = "linux")]
+        let _ = map.advise(memmap2::Advice::HugePage);
+        Ok(Region(map))
+    }
+
+    /// The bytes.
+    pub fn bytes(&mut self) -> &mut [MaybeUninit<u8>] {
+        // SAFETY: bytes that are initialised may be seen as bytes that need not be; the arena writes whole values to them.
+        unsafe { &mut *(std::ptr::from_mut::<[u8]>(&mut self.0) as *mut [MaybeUninit<u8>]) }
+    }
 }
 
 impl From<Kv> for KvType {
@@ -124,9 +142,10 @@ pub fn with_session(
     };
     let wanted = SessionConfig { n_ctx, n_batch: args.batch_size.get().min(n_ctx), kv_type: args.kv.into() };
     let plan = MemoryPlan::new(&image, &config, &wanted).map_err(|error| file.because(error))?;
-    let mut region = region(plan.bytes())?;
-    let mut arena = Arena::new(&mut region);
+    let mut region = Region::new(region_len(&plan, args.no_repack))?;
+    let mut arena = Arena::new(region.bytes());
     let weights = Weights::resolve(&image, &config, &mut arena).map_err(|error| file.because(error))?;
+    let weights = if args.no_repack { weights } else { weights.pack(ops, &mut arena).map_err(usage)? };
     let tokenizer = Tokenizer::new(&image, &mut arena).map_err(|error| file.because(error))?;
     let pool = Pool::new(args.threads);
     let mut session =

@@ -7,7 +7,7 @@ use corelm::{Arena, Layout, Specials, Token, TokenizeError, Tokenizer};
 
 use crate::args::TokenizeArgs;
 use crate::failure::{Failure, Outcome};
-use crate::model::{ModelFile, region};
+use crate::model::{ModelFile, Region};
 use crate::output::Output;
 
 /// Runs the command.
@@ -48,9 +48,9 @@ pub fn with_tokenizer(model: &Path, body: impl FnOnce(&Tokenizer<'_, '_>) -> Out
     let file = ModelFile::open(model)?;
     let image = file.image()?;
     let layout = Tokenizer::layout(&image, Layout::new()).map_err(|error| file.because(error))?;
-    let mut memory = region(layout.bytes())?;
+    let mut memory = Region::new(layout.bytes())?;
     let tokenizer =
-        Tokenizer::new(&image, &mut Arena::new(&mut memory)).map_err(|error| file.because(error))?;
+        Tokenizer::new(&image, &mut Arena::new(memory.bytes())).map_err(|error| file.because(error))?;
     body(&tokenizer)
 }
 
@@ -76,8 +76,9 @@ pub fn encode(
     eos: Option<Token>,
 ) -> Outcome<Vec<Token>> {
     let layout = tokenizer.scratch_layout(text.len(), Layout::new()).map_err(Failure::says)?;
-    let mut memory = region(layout.bytes())?;
-    let mut scratch = tokenizer.scratch(text.len(), &mut Arena::new(&mut memory)).map_err(Failure::says)?;
+    let mut memory = Region::new(layout.bytes())?;
+    let mut scratch =
+        tokenizer.scratch(text.len(), &mut Arena::new(memory.bytes())).map_err(Failure::says)?;
     let mut ids: Vec<Token> = bos.into_iter().collect();
     let n_front = ids.len();
     // A token of text has at least one byte; the space put before it may be one more.

@@ -9,6 +9,7 @@
 //! embedding); Ainslie et al. 2023 (grouped queries); Radford et al. 2019 (GPT-2). Rotation pairs by architecture and
 //! quantized activations are those of ggml.
 
+use core::num::NonZeroUsize;
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -17,7 +18,7 @@ use crate::config::{Config, RopePairing};
 use crate::kv_cache::{KvCache, KvType};
 use crate::ops::{
     Activations, BlockQ8, F32, GgmlType, Matrix, Ops, PANEL_ROWS, QK, Rotation, TileMut, Workers,
-    for_each_chunk, for_each_columns,
+    for_each_columns, for_each_columns_with,
 };
 use crate::weights::Weights;
 
@@ -177,27 +178,51 @@ impl Forward<'_, '_> {
         Some(())
     }
 
-    /// att = softmax(q . K^T / sqrt(head_dim)) . V over the positions up to the token's own, for all heads that share a
-    /// key and value head at once.
+    /// att = softmax(q . K^T / sqrt(head_dim)) . V over the positions up to the token's own.
+    ///
+    /// A unit is a token and a key and value head, with all query heads that share it.
     fn attend(&mut self, layer: usize, units: Range<usize>) -> Option<()> {
-        let (ops, config, widths, kv, qkv) = (self.ops, self.config, self.widths, &self.kv, &*self.s.qkv);
+        let n_heads = self.config.n_kv_heads;
+        let (mut unit, end) = (units.start, units.end);
+        while unit < end {
+            let (token, head) = (unit.checked_div(n_heads)?, unit.checked_rem(n_heads)?);
+            // What is left of a token, or as many whole tokens as there are.
+            let (n_tokens, heads) = match end.wrapping_sub(unit) {
+                n if head != 0 || n < n_heads => (1, head..n_heads.min(head.wrapping_add(n))),
+                n => (n.checked_div(n_heads)?, 0..n_heads),
+            };
+            unit = unit.wrapping_add(n_tokens.wrapping_mul(heads.len()));
+            self.attend_tokens(layer, token..token.wrapping_add(n_tokens), heads)?;
+        }
+        Some(())
+    }
+
+    /// The same for some tokens and the same heads of each; the workers share out the heads.
+    fn attend_tokens(&mut self, layer: usize, tokens: Range<usize>, heads: Range<usize>) -> Option<()> {
+        let (ops, config, widths, kv, s) = (self.ops, self.config, self.widths, &self.kv, &mut self.s);
         let scale = 1.0 / libm::sqrtf(config.head_dim as f32);
-        let width = config.group.get().checked_mul(config.head_dim)?;
-        let attend = |unit: usize, att: &mut [f32]| {
-            let (i, kv_head) = (unit.checked_div(config.n_kv_heads)?, unit.checked_rem(config.n_kv_heads)?);
+        let width = NonZeroUsize::new(config.group.get().checked_mul(config.head_dim)?)?;
+        let qkv = &*s.qkv;
+        let attend = |i: usize, head: usize, att: &mut [f32], scores: &mut [f32]| {
             let n = kv.len().checked_add(i)?.checked_add(1)?;
-            let q = row(row(qkv, widths.qkv, i)?, width, kv_head)?; // (group, head_dim)
-            ops.attend(att, q, kv.keys(layer, kv_head, n)?, kv.values(layer, kv_head, n)?, scale);
+            let q = row(row(qkv, widths.qkv, i)?, width.get(), head)?; // (group, head_dim)
+            ops.attend(att, q, kv.keys(layer, head, n)?, kv.values(layer, head, n)?, scale, scores);
             Some(())
         };
-        let att = self.s.att.get_mut(units.start.checked_mul(width)?..)?;
-        let att = att.get_mut(..units.len().checked_mul(width)?)?;
+        let rows = tokens.start.checked_mul(widths.q)?..tokens.end.checked_mul(widths.q)?;
+        let att = TileMut::new(s.att.get_mut(rows)?, widths.q); // (tokens, n_kv_heads * width)
+        let (att, _) = att.split_at_col(heads.end.checked_mul(width.get())?);
+        let (_, att) = att.split_at_col(heads.start.checked_mul(width.get())?);
         let is_done = AtomicBool::new(true);
-        for_each_chunk(self.workers, att, core::num::NonZeroUsize::new(width)?, &|chunk, att| {
-            if attend(units.start.wrapping_add(chunk), att).is_none() {
-                is_done.store(false, Ordering::Relaxed);
+        let for_head = |columns: Range<usize>, mut att: TileMut<'_>, scores: &mut [f32]| {
+            let head = heads.start.wrapping_add(columns.start / width);
+            for (row, i) in tokens.clone().enumerate() {
+                if att.row_mut(row).and_then(|att| attend(i, head, att, scores)).is_none() {
+                    is_done.store(false, Ordering::Relaxed);
+                }
             }
-        });
+        };
+        for_each_columns_with(self.workers, att, width, s.scores, widths.scores, &for_head);
         is_done.into_inner().then_some(())
     }
 
@@ -411,7 +436,7 @@ fn product(
     let rows = product_rows(units, k);
     let (dst, _) = TileMut::new(dst, n).split_at_col(rows.end);
     let (_, dst) = dst.split_at_col(rows.start);
-    let part = core::num::NonZeroUsize::new(unit_rows(k))?;
+    let part = NonZeroUsize::new(unit_rows(k))?;
     for_each_columns(workers, dst, part, &|columns, mut tile| {
         // Rows of weights under this tile, counted from the first row of each matrix in turn.
         let mut start = rows.start.saturating_add(columns.start);

@@ -37,6 +37,7 @@ pub struct MemoryPlan {
     model: Layout,
     session: Layout,
     all: Layout,
+    packed: Layout,
     items: MemoryItems,
 }
 
@@ -101,8 +102,9 @@ impl MemoryPlan {
             head_dim: config.head_dim,
             n_ctx: session.n_ctx,
         };
-        let widths = Widths::new(config).ok_or(ArenaError::TooLarge)?;
+        let widths = Widths::new(config, &session_config).ok_or(ArenaError::TooLarge)?;
         let weights = Weights::layout(config, Layout::new())?;
+        let packed = Weights::packed_layout(image, config, Layout::new())?;
         let tokenizer = Tokenizer::layout(image, Layout::new())?;
         let kv_cache = KvCache::layout(kv_shape, session_config.kv_type)?;
         let scratch = Scratch::layout(widths, session_config.n_batch)?;
@@ -116,7 +118,7 @@ impl MemoryPlan {
             scratch: scratch.used(),
             sampler: sampler.used(),
         };
-        Ok(Self { session_config, kv_shape, model, session, all: model.then(session)?, items })
+        Ok(Self { session_config, kv_shape, model, session, all: model.then(session)?, packed, items })
     }
 
     /// Bytes of a region for the model and one session.
@@ -132,6 +134,12 @@ impl MemoryPlan {
     /// Bytes of a region for one session alone: session and sampler.
     pub fn session_bytes(&self) -> usize {
         self.session.bytes()
+    }
+
+    /// Bytes of a region for a packed copy of the weights ([`Weights::pack`]), which is optional. As part of one region
+    /// it takes no more than that on top of [`bytes`](Self::bytes).
+    pub fn packed_len(&self) -> usize {
+        self.packed.bytes()
     }
 
     /// What takes how much.

@@ -125,7 +125,7 @@ impl<'a, 'm> Session<'a, 'm> {
         plan: &MemoryPlan,
         arena: &mut Arena<'a>,
     ) -> Result<Self, SessionError> {
-        let widths = Widths::new(config).ok_or(ArenaError::TooLarge)?;
+        let widths = Widths::new(config, &plan.session_config).ok_or(ArenaError::TooLarge)?;
         let (n_ctx, n_batch) = (plan.session_config.n_ctx, plan.session_config.n_batch);
         let (base, scale) = config.rope.map_or((1.0, 1.0), |rope| (rope.base, rope.scale));
         let factors = weights.rope_freqs.unwrap_or_default();

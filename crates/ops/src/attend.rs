@@ -1,4 +1,8 @@
 //! Attention of a few query heads that share a key and value head, streaming over a KV cache.
+//!
+//! Keys and values are read once. Where weights need not be rounded, a running maximum lets them pass by chunk after
+//! chunk. Before values of F16 weights are halves, as in ggml, and must be final before they are rounded: there the scores
+//! of all positions are kept in the caller's memory in between.
 
 use crate::block::QK;
 use crate::panel::BlockQ8;
@@ -14,10 +18,18 @@ pub const MAX_QUANTIZED_HEAD_DIM: usize = 512;
 const CHUNK: usize = 64;
 
 /// Queries that pass over the cache together: what one of them reads, the others find in the first cache.
-const QUERIES: usize = 4;
+pub const QUERIES: usize = 4;
 
 /// See [`Ops::attend`].
-pub(crate) fn attend(ops: Ops, dst: &mut [f32], q: &[f32], keys: Matrix<'_>, values: Matrix<'_>, scale: f32) {
+pub(crate) fn attend(
+    ops: Ops,
+    dst: &mut [f32],
+    q: &[f32],
+    keys: Matrix<'_>,
+    values: Matrix<'_>,
+    scale: f32,
+    scores: &mut [f32],
+) {
     let head_dim = keys.cols();
     let mut q8 = [BlockQ8::ZERO; MAX_QUANTIZED_HEAD_DIM / QK];
     let n_blocks = head_dim / QK;
@@ -38,12 +50,38 @@ pub(crate) fn attend(ops: Ops, dst: &mut [f32], q: &[f32], keys: Matrix<'_>, val
                 ops.quantize_q8(q8.get_mut(i..).unwrap_or(&mut []), rows, q);
             }
         }
-        attend_together(ops, dst, &Activations { rows, f32: q, q8 }, keys, values, scale);
+        let q = Activations { rows, f32: q, q8 };
+        match values {
+            Matrix::F16(_) => attend_rounded(ops, dst, &q, keys, values, scale, scores),
+            _ => attend_online(ops, dst, &q, keys, values, scale),
+        }
     }
 }
 
+/// Weights rounded to halves: all scores, then their softmax, then the values.
+fn attend_rounded(
+    ops: Ops,
+    dst: &mut [f32],
+    q: &Activations<'_>,
+    keys: Matrix<'_>,
+    values: Matrix<'_>,
+    scale: f32,
+    scores: &mut [f32],
+) {
+    let n = keys.rows().min(values.rows());
+    let Some(p) = scores.get_mut(..q.rows * n) else { return };
+    ops.gemm(&mut TileMut::new(p, n), q, keys);
+    for p in p.chunks_exact_mut(n.max(1)) {
+        let (_, sum) = ops.softmax_chunk(p, scale, f32::NEG_INFINITY);
+        ops.scale(p, 1.0 / sum);
+        ops.round_to_f16(p);
+    }
+    dst.fill(0.0);
+    ops.accumulate(dst, p, n, values);
+}
+
 /// One pass over the positions with a running maximum for each query (Milakov and Gimelshein 2018).
-fn attend_together(
+fn attend_online(
     ops: Ops,
     dst: &mut [f32],
     q: &Activations<'_>,

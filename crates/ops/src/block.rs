@@ -78,7 +78,16 @@ pub enum GgmlType {
     Q8_0 = 8,
     /// [`Bf16`]
     BF16 = 30,
+    /// Q4_0 in panels of sixteen rows; a number of ours, far from ggml's, so that other readers refuse it by name.
+    Q4_0X16 = PACKED + 2,
+    /// Q4_1 in panels of sixteen rows.
+    Q4_1X16 = PACKED + 3,
+    /// Q8_0 in panels of sixteen rows.
+    Q8_0X16 = PACKED + 8,
 }
+
+/// What is added to a type's number when its rows lie in panels.
+const PACKED: isize = 0x1600;
 
 impl GgmlType {
     /// The type with this number, or `None` when it is not one of ours.
@@ -90,6 +99,9 @@ impl GgmlType {
             3 => Self::Q4_1,
             8 => Self::Q8_0,
             30 => Self::BF16,
+            0x1602 => Self::Q4_0X16,
+            0x1603 => Self::Q4_1X16,
+            0x1608 => Self::Q8_0X16,
             _ => return None,
         })
     }
@@ -108,6 +120,9 @@ impl GgmlType {
             Self::Q4_1 => "q4_1",
             Self::Q8_0 => "q8_0",
             Self::BF16 => "bf16",
+            Self::Q4_0X16 => "q4_0x16",
+            Self::Q4_1X16 => "q4_1x16",
+            Self::Q8_0X16 => "q8_0x16",
         }
     }
 
@@ -117,7 +132,7 @@ impl GgmlType {
         const QK32: NonZeroUsize = NonZeroUsize::MIN.saturating_add(QK - 1);
         match self {
             Self::F32 | Self::F16 | Self::BF16 => ONE,
-            Self::Q4_0 | Self::Q4_1 | Self::Q8_0 => QK32,
+            Self::Q4_0 | Self::Q4_1 | Self::Q8_0 | Self::Q4_0X16 | Self::Q4_1X16 | Self::Q8_0X16 => QK32,
         }
     }
 
@@ -127,11 +142,21 @@ impl GgmlType {
             Self::F32 => size_of::<F32>(),
             Self::F16 => size_of::<F16>(),
             Self::BF16 => size_of::<Bf16>(),
-            Self::Q4_0 => size_of::<BlockQ4_0>(),
-            Self::Q4_1 => size_of::<BlockQ4_1>(),
-            Self::Q8_0 => size_of::<BlockQ8_0>(),
+            Self::Q4_0 | Self::Q4_0X16 => size_of::<BlockQ4_0>(),
+            Self::Q4_1 | Self::Q4_1X16 => size_of::<BlockQ4_1>(),
+            Self::Q8_0 | Self::Q8_0X16 => size_of::<BlockQ8_0>(),
         };
         NonZeroUsize::MIN.saturating_add(bytes - 1)
+    }
+
+    /// The same type with its rows in panels of sixteen, where there is one.
+    pub const fn packed(self) -> Option<Self> {
+        match self {
+            Self::Q4_0 => Some(Self::Q4_0X16),
+            Self::Q4_1 => Some(Self::Q4_1X16),
+            Self::Q8_0 => Some(Self::Q8_0X16),
+            _ => None,
+        }
     }
 
     /// Bytes of a row of `cols` values; `None` when `cols` is no whole number of blocks or the product overflows.

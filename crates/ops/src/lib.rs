@@ -64,6 +64,7 @@ pub mod block;
 pub mod cpu;
 mod floats;
 mod lanes;
+#[allow(unsafe_code)]
 pub mod panel;
 mod product;
 mod quantize;
@@ -79,13 +80,13 @@ pub mod view;
 #[allow(unsafe_code)]
 pub mod workers;
 
-pub use attend::MAX_QUANTIZED_HEAD_DIM;
+pub use attend::{MAX_QUANTIZED_HEAD_DIM, QUERIES};
 pub use block::{Bf16, Block, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, F32, GgmlType, QK};
 pub use cpu::{Feature, Features};
-pub use panel::{BlockQ8, PANEL_ROWS};
+pub use panel::{BlockQ8, PANEL_ROWS, Panel};
 pub use product::Activations;
 pub use rope::Rotation;
 pub use table::{Backend, Ops};
 pub use tile::TileMut;
-pub use view::{Matrix, Rows, ViewError};
-pub use workers::{Single, Workers, for_each_chunk, for_each_columns};
+pub use view::{Matrix, Packed, Rows, ViewError};
+pub use workers::{Single, Workers, for_each_chunk, for_each_columns, for_each_columns_with};

@@ -11,7 +11,7 @@
 
 use crate::block::{Block, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, QK};
 use crate::tile::TileMut;
-use crate::view::Rows;
+use crate::view::{Packed, Rows};
 
 /// Rows of weights in a panel.
 pub const PANEL_ROWS: usize = 16;
@@ -84,14 +84,26 @@ pub struct PanelQ8_0 {
     pub qs: [[[i8; 4]; PANEL_ROWS]; 8],
 }
 
-/// A panel of some type of blocks.
-pub(crate) trait Panel: Copy + 'static {
+/// Sixteen blocks of some type.
+///
+/// # Safety
+///
+/// The type has alignment 1, no padding, every byte pattern is a valid value, and it is as large as sixteen blocks.
+pub unsafe trait Panel: Copy + Send + Sync + 'static {
+    /// What the panel is made of.
     type Block: Block;
+    /// All bytes zero.
     const ZERO: Self;
 
     /// The panel of sixteen blocks.
     fn gather(blocks: [&Self::Block; PANEL_ROWS]) -> Self;
+    /// The block of row `r`; that of row 0 behind the last.
+    fn block(&self, r: usize) -> Self::Block;
 }
+
+const _: () = assert!(size_of::<PanelQ4_0>() == 16 * 18 && align_of::<PanelQ4_0>() == 1);
+const _: () = assert!(size_of::<PanelQ4_1>() == 16 * 20 && align_of::<PanelQ4_1>() == 1);
+const _: () = assert!(size_of::<PanelQ8_0>() == 16 * 34 && align_of::<PanelQ8_0>() == 1);
 
 /// The fours of `qs`, one row beside the other.
 fn interleave<T: Copy + Default, const N: usize, const G: usize>(
@@ -106,16 +118,38 @@ fn interleave<T: Copy + Default, const N: usize, const G: usize>(
     all
 }
 
-impl Panel for PanelQ4_0 {
+/// What [`interleave`] made of row `r`.
+fn row_of<T: Copy + Default, const N: usize, const G: usize>(
+    qs: &[[[T; 4]; PANEL_ROWS]; G],
+    r: usize,
+) -> [T; N] {
+    let mut row = [T::default(); N];
+    for (to, group) in row.as_chunks_mut::<4>().0.iter_mut().zip(qs) {
+        *to = group.get(r).copied().unwrap_or_default();
+    }
+    row
+}
+
+fn scale_of(d: &[F16; PANEL_ROWS], r: usize) -> F16 {
+    d.get(r).copied().unwrap_or_default()
+}
+
+// SAFETY: (all three) a `repr(C)` struct of byte arrays, alignment 1 and size asserted above.
+unsafe impl Panel for PanelQ4_0 {
     type Block = BlockQ4_0;
     const ZERO: Self = Self { d: [F16::from_bits(0); PANEL_ROWS], qs: [[[0; 4]; PANEL_ROWS]; 4] };
 
     fn gather(blocks: [&BlockQ4_0; PANEL_ROWS]) -> Self {
         Self { d: blocks.map(|b| b.d), qs: interleave(blocks.map(|b| &b.qs)) }
     }
+
+    fn block(&self, r: usize) -> BlockQ4_0 {
+        BlockQ4_0 { d: scale_of(&self.d, r), qs: row_of(&self.qs, r) }
+    }
 }
 
-impl Panel for PanelQ4_1 {
+// SAFETY: as above.
+unsafe impl Panel for PanelQ4_1 {
     type Block = BlockQ4_1;
     const ZERO: Self = Self {
         d: [F16::from_bits(0); PANEL_ROWS],
@@ -126,14 +160,23 @@ impl Panel for PanelQ4_1 {
     fn gather(blocks: [&BlockQ4_1; PANEL_ROWS]) -> Self {
         Self { d: blocks.map(|b| b.d), m: blocks.map(|b| b.m), qs: interleave(blocks.map(|b| &b.qs)) }
     }
+
+    fn block(&self, r: usize) -> BlockQ4_1 {
+        BlockQ4_1 { d: scale_of(&self.d, r), m: scale_of(&self.m, r), qs: row_of(&self.qs, r) }
+    }
 }
 
-impl Panel for PanelQ8_0 {
+// SAFETY: as above.
+unsafe impl Panel for PanelQ8_0 {
     type Block = BlockQ8_0;
     const ZERO: Self = Self { d: [F16::from_bits(0); PANEL_ROWS], qs: [[[0; 4]; PANEL_ROWS]; 8] };
 
     fn gather(blocks: [&BlockQ8_0; PANEL_ROWS]) -> Self {
         Self { d: blocks.map(|b| b.d), qs: interleave(blocks.map(|b| &b.qs)) }
+    }
+
+    fn block(&self, r: usize) -> BlockQ8_0 {
+        BlockQ8_0 { d: scale_of(&self.d, r), qs: row_of(&self.qs, r) }
     }
 }
 
@@ -200,30 +243,75 @@ pub(crate) fn gemm<P: Panel, const CHUNK: usize>(
                 let Some(acc) = acc.get_mut(..(m - first).min(MAX_ROWS)) else { return };
                 match start {
                     0 => acc.fill([0.0; PANEL_ROWS]),
-                    _ => for_each_row(dst, first, col, acc, |acc, dst| acc.copy_from_slice(dst)),
+                    _ => for_each_row(dst, first, col, acc, |acc, dst| *acc = *dst),
                 }
                 let Some(x) = x.get(start * m + first..) else { return };
                 accumulate(acc, x, m, panels);
-                for_each_row(dst, first, col, acc, |acc, dst| dst.copy_from_slice(acc));
+                for_each_row(dst, first, col, acc, |acc, dst| *dst = *acc);
             }
         }
     }
 }
 
-/// Calls `f` with what of each row of `acc` lies inside `dst`, and that place there.
+/// `dst (m, n) = x (m, k) . weights (n, k)^T`, with the weights in panels. Rows behind the last whole panel are not done.
+pub(crate) fn gemm_packed<P: Panel>(
+    dst: &mut TileMut<'_>,
+    x: &[BlockQ8],
+    weights: Packed<'_, P>,
+    accumulate: impl Fn(&mut [Results], &[BlockQ8], usize, &[P]),
+) {
+    let m = dst.rows();
+    let mut acc = [[0.0; PANEL_ROWS]; MAX_ROWS];
+    let mut col = 0;
+    for (panels, lanes) in weights.panels() {
+        for first in (0..m).step_by(MAX_ROWS) {
+            let Some(acc) = acc.get_mut(..(m - first).min(MAX_ROWS)) else { return };
+            acc.fill([0.0; PANEL_ROWS]);
+            let Some(x) = x.get(first..) else { return };
+            accumulate(acc, x, m, panels);
+            for (i, acc) in acc.iter().enumerate() {
+                let dst = dst.row_mut(first + i).and_then(|row| row.get_mut(col..));
+                let (Some(dst), Some(acc)) = (dst, acc.get(lanes.clone())) else { return };
+                match (dst.first_chunk_mut(), acc.first_chunk::<PANEL_ROWS>()) {
+                    (Some(dst), Some(acc)) => *dst = *acc,
+                    _ => dst.iter_mut().zip(acc).for_each(|(dst, acc)| *dst = *acc),
+                }
+            }
+        }
+        col += lanes.len();
+    }
+}
+
+/// Calls `f` with thirty-two values of `dst` and their block, for every block of `weights`, row after row.
+pub(crate) fn for_each_block<P: Panel>(
+    weights: Packed<'_, P>,
+    dst: &mut [f32],
+    f: impl Fn(&mut [f32], &P::Block),
+) {
+    let mut dst = dst.chunks_exact_mut(QK);
+    for (panels, lanes) in weights.panels() {
+        for r in lanes {
+            panels.iter().zip(&mut dst).for_each(|(panel, dst)| f(dst, &panel.block(r)));
+        }
+    }
+    weights.rest().blocks().iter().zip(dst).for_each(|(block, dst)| f(dst, block));
+}
+
+/// Calls `f` with every value of `acc` that lies inside `dst`, and its place there.
 #[inline(always)]
 fn for_each_row(
     dst: &mut TileMut<'_>,
     first: usize,
     col: usize,
     acc: &mut [Results],
-    f: impl Fn(&mut [f32], &mut [f32]),
+    f: impl Fn(&mut f32, &mut f32),
 ) {
-    let width = dst.cols().saturating_sub(col).min(PANEL_ROWS);
     for (i, acc) in acc.iter_mut().enumerate() {
-        let dst = dst.row_mut(first + i).and_then(|row| row.get_mut(col..col + width));
-        if let (Some(dst), Some(acc)) = (dst, acc.get_mut(..width)) {
-            f(acc, dst);
+        let Some(dst) = dst.row_mut(first + i).and_then(|row| row.get_mut(col..)) else { return };
+        match dst.first_chunk_mut::<PANEL_ROWS>() {
+            // A length known to the compiler: registers, not a call.
+            Some(dst) => acc.iter_mut().zip(dst).for_each(|(acc, dst)| f(acc, dst)),
+            None => acc.iter_mut().zip(dst).for_each(|(acc, dst)| f(acc, dst)),
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::product::{Activations, Product};
 use crate::quantize;
 use crate::scalar;
 use crate::tile::TileMut;
-use crate::view::{Matrix, Rows};
+use crate::view::{Matrix, Packed, Rows, ViewError, packed_mut};
 
 /// A set of routines for one level of CPU features.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -246,10 +246,48 @@ impl Ops {
                 Matrix::F16(rows) => (table.lanes.f32_from_f16)(dst, rows.blocks()),
                 Matrix::Bf16(rows) => (table.lanes.f32_from_bf16)(dst, rows.blocks()),
                 Matrix::Q4_0(rows) => (table.lanes.dequantize_q4_0)(dst, rows.blocks()),
+                Matrix::Q4_0X16(packed) => panel::for_each_block(packed, dst, |dst, block| {
+                    (table.lanes.dequantize_q4_0)(dst, core::slice::from_ref(block));
+                }),
                 Matrix::Q4_1(rows) => (table.lanes.dequantize_q4_1)(dst, rows.blocks()),
+                Matrix::Q4_1X16(packed) => panel::for_each_block(packed, dst, |dst, block| {
+                    (table.lanes.dequantize_q4_1)(dst, core::slice::from_ref(block));
+                }),
                 Matrix::Q8_0(rows) => (table.lanes.dequantize_q8_0)(dst, rows.blocks()),
+                Matrix::Q8_0X16(packed) => panel::for_each_block(packed, dst, |dst, block| {
+                    (table.lanes.dequantize_q8_0)(dst, core::slice::from_ref(block));
+                }),
             }
         }
+    }
+
+    /// Writes `src` to `dst` with its rows in panels of sixteen, and gives the view of it. Products with it are the same,
+    /// bit for bit, and faster. Types without panels are copied as they are.
+    ///
+    /// # Errors
+    ///
+    /// [`ViewError::Truncated`] when `dst` is smaller than `src`, [`ViewError::Packed`] when `src` is packed.
+    pub fn pack<'d>(self, dst: &'d mut [u8], src: Matrix<'_>) -> Result<Matrix<'d>, ViewError> {
+        let table = self.0;
+        let (rows, cols) = (src.rows(), src.cols());
+        let ty = src.ty().packed().unwrap_or(src.ty());
+        let need =
+            src.ty().row_bytes(cols).and_then(|row| row.checked_mul(rows)).ok_or(ViewError::TooLarge)?;
+        let have = dst.len();
+        let dst = dst.get_mut(..need).ok_or(ViewError::Truncated { need, have })?;
+        // SAFETY: an `Ops` is made by `available` alone, whose features are those of this CPU.
+        unsafe {
+            match src {
+                Matrix::Q4_0(src) => pack(&table.q4_0, dst, src),
+                Matrix::Q4_1(src) => pack(&table.q4_1, dst, src),
+                Matrix::Q8_0(src) => pack(&table.q8_0, dst, src),
+                Matrix::Q4_0X16(_) | Matrix::Q4_1X16(_) | Matrix::Q8_0X16(_) => {
+                    return Err(ViewError::Packed);
+                }
+                floats => dst.iter_mut().zip(floats.bytes()).for_each(|(dst, src)| *dst = *src),
+            }
+        }
+        Matrix::new(ty, dst, rows, cols)
     }
 
     /// `dst (m, n) = lhs (m, k) . rhs (n, k)^T`: a gemv when `m` is 1.
@@ -270,8 +308,11 @@ impl Ops {
                 Matrix::F16(rhs) => (table.f16.gemm)(dst, lhs.f32, rhs),
                 Matrix::Bf16(rhs) => (table.bf16.gemm)(dst, lhs.f32, rhs),
                 Matrix::Q4_0(rhs) => gemm_quantized::<_, 8>(&table.q4_0, dst, lhs.q8, rhs),
+                Matrix::Q4_0X16(rhs) => gemm_packed::<_, 8>(&table.q4_0, dst, lhs.q8, rhs),
                 Matrix::Q4_1(rhs) => gemm_quantized::<_, 8>(&table.q4_1, dst, lhs.q8, rhs),
+                Matrix::Q4_1X16(rhs) => gemm_packed::<_, 8>(&table.q4_1, dst, lhs.q8, rhs),
                 Matrix::Q8_0(rhs) => gemm_quantized::<_, 4>(&table.q8_0, dst, lhs.q8, rhs),
+                Matrix::Q8_0X16(rhs) => gemm_packed::<_, 4>(&table.q8_0, dst, lhs.q8, rhs),
             }
         }
     }
@@ -293,7 +334,11 @@ impl Ops {
                 Matrix::F16(rows) => (lanes.accumulate_f16)(dst, p, stride, rows),
                 Matrix::Bf16(rows) => (lanes.accumulate_bf16)(dst, p, stride, rows),
                 Matrix::Q8_0(rows) => (lanes.accumulate_q8_0)(dst, p, stride, rows),
-                Matrix::Q4_0(_) | Matrix::Q4_1(_) => debug_assert!(false, "accumulate: not a cache type"),
+                Matrix::Q4_0(_)
+                | Matrix::Q4_0X16(_)
+                | Matrix::Q4_1(_)
+                | Matrix::Q4_1X16(_)
+                | Matrix::Q8_0X16(_) => debug_assert!(false, "accumulate: not a cache type"),
             }
         }
     }
@@ -302,10 +347,19 @@ impl Ops {
     /// `dst[r] = sum over j of softmax(q[r] . keys[j] * scale)_j * values[j]`.
     ///
     /// `q` and `dst` `(rows, head_dim)`, `keys` and `values` `(n, head_dim)` of F32, F16, BF16 or Q8_0; zeros when `n` is
-    /// 0. The positions pass by once, in chunks on the stack. ggml rounds `q` to halves before an F16 cache; that is the
-    /// caller's ([`round_to_f16`](Self::round_to_f16)). A Q8_0 cache takes `head_dim` up to
-    /// [`MAX_QUANTIZED_HEAD_DIM`](crate::MAX_QUANTIZED_HEAD_DIM).
-    pub fn attend(self, dst: &mut [f32], q: &[f32], keys: Matrix<'_>, values: Matrix<'_>, scale: f32) {
+    /// 0. Keys and values are read once. With values of F16 the weights `softmax(..)_j` are rounded to halves, as ggml
+    /// does it (`q` then had better be rounded too: [`round_to_f16`](Self::round_to_f16)); `scores` must have room for
+    /// `n` of each row, or of [`QUERIES`](crate::QUERIES) rows if there are more. Otherwise it may be empty. A Q8_0 cache takes
+    /// `head_dim` up to [`MAX_QUANTIZED_HEAD_DIM`](crate::MAX_QUANTIZED_HEAD_DIM).
+    pub fn attend(
+        self,
+        dst: &mut [f32],
+        q: &[f32],
+        keys: Matrix<'_>,
+        values: Matrix<'_>,
+        scale: f32,
+        scores: &mut [f32],
+    ) {
         debug_assert!(
             dst.len() == q.len()
                 && q.len().is_multiple_of(keys.cols().max(1))
@@ -313,7 +367,7 @@ impl Ops {
                 && keys.rows() == values.rows(),
             "attend: shapes disagree"
         );
-        attend::attend(self, dst, q, keys, values, scale);
+        attend::attend(self, dst, q, keys, values, scale, scores);
     }
 }
 
@@ -336,4 +390,44 @@ unsafe fn gemm_quantized<P: Panel, const CHUNK: usize>(
         // SAFETY: as the caller says.
         unsafe { (kernel.accumulate)(acc, x, stride, panels) }
     });
+}
+
+/// [`panel::gemm_packed`] with a back-end's kernel, and [`gemm_quantized`] for the rows behind the panels.
+///
+/// # Safety
+///
+/// The CPU has the features of the kernel's back-end.
+unsafe fn gemm_packed<P: Panel, const CHUNK: usize>(
+    kernel: &Kernel<P>,
+    dst: &mut TileMut<'_>,
+    x: &[BlockQ8],
+    weights: Packed<'_, P>,
+) {
+    panel::gemm_packed(dst, x, weights, |acc, x, stride, panels| {
+        // SAFETY: as the caller says.
+        unsafe { (kernel.accumulate)(acc, x, stride, panels) }
+    });
+    let rest = weights.rest();
+    if rest.rows() > 0 {
+        let (_, mut dst) = dst.reborrow().split_at_col(weights.rows() - rest.rows());
+        // SAFETY: as the caller says.
+        unsafe { gemm_quantized::<P, CHUNK>(kernel, &mut dst, x, rest) };
+    }
+}
+
+/// Writes `src` to `dst`, its whole sixteens of rows as panels.
+///
+/// # Safety
+///
+/// The CPU has the features of the kernel's back-end.
+unsafe fn pack<P: Panel>(kernel: &Kernel<P>, dst: &mut [u8], src: Rows<'_, P::Block>) {
+    let row_blocks = src.cols() / QK;
+    let Some((panels, rest)) = packed_mut::<P>(dst, src.rows(), row_blocks) else { return };
+    let sixteens = src.blocks().chunks_exact((row_blocks * panel::PANEL_ROWS).max(1));
+    let remainder = sixteens.remainder();
+    for (panels, blocks) in panels.chunks_exact_mut(row_blocks.max(1)).zip(sixteens) {
+        // SAFETY: as the caller says.
+        unsafe { (kernel.pack)(panels, blocks, row_blocks, blocks.len()) };
+    }
+    rest.iter_mut().zip(remainder).for_each(|(dst, src)| *dst = *src);
 }

@@ -47,6 +47,11 @@ impl<'a> TileMut<'a> {
         Some(unsafe { core::slice::from_raw_parts_mut(self.origin.as_ptr().add(i * self.stride), self.cols) })
     }
 
+    /// The same tile for a shorter time.
+    pub fn reborrow(&mut self) -> TileMut<'_> {
+        TileMut { borrow: PhantomData, ..*self }
+    }
+
     /// The columns before `col` and those from it on; `col` is cut to [`cols`](Self::cols).
     pub fn split_at_col(self, col: usize) -> (TileMut<'a>, TileMut<'a>) {
         let col = col.min(self.cols);

@@ -4,6 +4,7 @@ use core::fmt;
 use core::ops::Range;
 
 use crate::block::{Bf16, Block, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, F32, GgmlType};
+use crate::panel::{PANEL_ROWS, Panel, PanelQ4_0, PanelQ4_1, PanelQ8_0};
 
 /// Why bytes cannot be seen as a matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub enum ViewError {
     },
     /// The matrix needs more bytes than an address can count.
     TooLarge,
+    /// The rows lie in panels already.
+    Packed,
     /// Fewer bytes are there than the matrix needs.
     Truncated {
         /// Bytes needed.
@@ -29,6 +32,7 @@ impl fmt::Display for ViewError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::RaggedRow { cols } => write!(f, "a row of {cols} values is no whole number of blocks"),
+            Self::Packed => write!(f, "the rows lie in panels already"),
             Self::TooLarge => write!(f, "the matrix is larger than memory can be"),
             Self::Truncated { need, have } => write!(f, "the matrix needs {need} bytes, {have} are there"),
         }
@@ -108,6 +112,12 @@ impl<'m, B: Block> Rows<'m, B> {
         self.blocks
     }
 
+    /// The bytes of the blocks.
+    fn bytes(self) -> &'m [u8] {
+        // SAFETY: blocks are bytes without padding (`Block`), borrowed for as long.
+        unsafe { core::slice::from_raw_parts(self.blocks.as_ptr().cast(), size_of_val(self.blocks)) }
+    }
+
     /// Row `i`, or `None` behind the last.
     pub fn row(self, i: usize) -> Option<&'m [B]> {
         let start = i.checked_mul(self.row_blocks)?;
@@ -128,6 +138,98 @@ impl<'m, B: Block> Rows<'m, B> {
     }
 }
 
+/// A matrix whose rows lie in panels of sixteen ([`panel`](crate::panel)), those behind the last whole panel as in
+/// [`Rows`]; borrowed, `Copy`. It has as many bytes as the same matrix row by row.
+#[derive(Debug)]
+pub struct Packed<'m, P: Panel> {
+    /// Whole panels, `row_blocks` for sixteen rows.
+    panels: &'m [P],
+    row_blocks: usize,
+    /// The first row of the matrix and the row behind its last one in the panels, counted from the first panel's first.
+    inside: (usize, usize),
+    /// Rows behind the panels.
+    rest: Rows<'m, P::Block>,
+}
+
+impl<P: Panel> Clone for Packed<'_, P> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<P: Panel> Copy for Packed<'_, P> {}
+
+impl<'m, P: Panel> Packed<'m, P> {
+    /// Borrows the front of `bytes` as a `rows x cols` matrix; nothing is copied. Bytes behind it are ignored.
+    ///
+    /// # Errors
+    ///
+    /// As [`Rows::from_bytes`].
+    pub fn from_bytes(bytes: &'m [u8], rows: usize, cols: usize) -> Result<Self, ViewError> {
+        let all = Rows::<P::Block>::from_bytes(bytes, rows, cols)?;
+        let end = rows - rows % PANEL_ROWS;
+        let n_panels = end / PANEL_ROWS * all.row_blocks;
+        // SAFETY: a panel is as large as sixteen blocks, of which the first `end` rows hold that many times sixteen;
+        // alignment is 1 and every pattern is valid.
+        let panels = unsafe { core::slice::from_raw_parts(bytes.as_ptr().cast::<P>(), n_panels) };
+        Ok(Self { panels, row_blocks: all.row_blocks, inside: (0, end), rest: all.slice(end..rows) })
+    }
+
+    /// Rows.
+    pub fn rows(self) -> usize {
+        self.inside.1 - self.inside.0 + self.rest.rows()
+    }
+
+    /// Values in a row.
+    pub fn cols(self) -> usize {
+        self.row_blocks * P::Block::VALUES
+    }
+
+    /// The rows of `range`, cut to those there are.
+    pub fn slice(self, range: Range<usize>) -> Self {
+        let n_inside = self.inside.1 - self.inside.0;
+        let inside = |row: usize| self.inside.0 + row.min(n_inside);
+        let (start, end) = (inside(range.start), inside(range.end).max(inside(range.start)));
+        let (first, last) = (start / PANEL_ROWS, end.div_ceil(PANEL_ROWS));
+        let panels = self.panels.get(first * self.row_blocks..last * self.row_blocks).unwrap_or(&[]);
+        let skipped = first * PANEL_ROWS;
+        let rest = range.start.saturating_sub(n_inside)..range.end.saturating_sub(n_inside);
+        Self { panels, inside: (start - skipped, end - skipped), rest: self.rest.slice(rest), ..self }
+    }
+
+    /// The panels of sixteen rows each, with which of the sixteen belong to the matrix.
+    pub(crate) fn panels(self) -> impl Iterator<Item = (&'m [P], Range<usize>)> {
+        let (start, end) = self.inside;
+        (self.panels.chunks_exact(self.row_blocks.max(1)).zip(0..)).map(move |(panels, i)| {
+            let first = i * PANEL_ROWS;
+            (panels, start.max(first) - first..end.min(first + PANEL_ROWS) - first)
+        })
+    }
+
+    /// The rows behind the panels.
+    pub(crate) fn rest(self) -> Rows<'m, P::Block> {
+        self.rest
+    }
+}
+
+/// The panels of the first whole sixteens of rows in `bytes`, to be written, and the blocks behind them.
+pub(crate) fn packed_mut<P: Panel>(
+    bytes: &mut [u8],
+    rows: usize,
+    row_blocks: usize,
+) -> Option<(&mut [P], &mut [P::Block])> {
+    let n_panels = (rows / PANEL_ROWS).checked_mul(row_blocks)?;
+    let n_blocks = (rows % PANEL_ROWS).checked_mul(row_blocks)?;
+    let (front, rest) = bytes.split_at_mut_checked(n_panels.checked_mul(size_of::<P>())?)?;
+    let rest = rest.get_mut(..n_blocks.checked_mul(size_of::<P::Block>())?)?;
+    // SAFETY: lengths were just taken; panels and blocks have alignment 1 and take every pattern.
+    Some(unsafe {
+        (
+            core::slice::from_raw_parts_mut(front.as_mut_ptr().cast::<P>(), n_panels),
+            core::slice::from_raw_parts_mut(rest.as_mut_ptr().cast::<P::Block>(), n_blocks),
+        )
+    })
+}
+
 /// A row-major matrix of any supported type, `[out][in]` for weights; `Copy`.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
@@ -140,10 +242,16 @@ pub enum Matrix<'m> {
     Bf16(Rows<'m, Bf16>),
     /// Of [`BlockQ4_0`].
     Q4_0(Rows<'m, BlockQ4_0>),
+    /// Of [`PanelQ4_0`].
+    Q4_0X16(Packed<'m, PanelQ4_0>),
     /// Of [`BlockQ4_1`].
     Q4_1(Rows<'m, BlockQ4_1>),
+    /// Of [`PanelQ4_1`].
+    Q4_1X16(Packed<'m, PanelQ4_1>),
     /// Of [`BlockQ8_0`].
     Q8_0(Rows<'m, BlockQ8_0>),
+    /// Of [`PanelQ8_0`].
+    Q8_0X16(Packed<'m, PanelQ8_0>),
 }
 
 /// Runs `$body` with `$rows` bound to the [`Rows`] inside a [`Matrix`], whatever its type.
@@ -154,8 +262,11 @@ macro_rules! with_rows {
             Matrix::F16($rows) => $body,
             Matrix::Bf16($rows) => $body,
             Matrix::Q4_0($rows) => $body,
+            Matrix::Q4_0X16($rows) => $body,
             Matrix::Q4_1($rows) => $body,
+            Matrix::Q4_1X16($rows) => $body,
             Matrix::Q8_0($rows) => $body,
+            Matrix::Q8_0X16($rows) => $body,
         }
     };
 }
@@ -172,8 +283,11 @@ impl<'m> Matrix<'m> {
             GgmlType::F16 => Self::F16(Rows::from_bytes(bytes, rows, cols)?),
             GgmlType::BF16 => Self::Bf16(Rows::from_bytes(bytes, rows, cols)?),
             GgmlType::Q4_0 => Self::Q4_0(Rows::from_bytes(bytes, rows, cols)?),
+            GgmlType::Q4_0X16 => Self::Q4_0X16(Packed::from_bytes(bytes, rows, cols)?),
             GgmlType::Q4_1 => Self::Q4_1(Rows::from_bytes(bytes, rows, cols)?),
+            GgmlType::Q4_1X16 => Self::Q4_1X16(Packed::from_bytes(bytes, rows, cols)?),
             GgmlType::Q8_0 => Self::Q8_0(Rows::from_bytes(bytes, rows, cols)?),
+            GgmlType::Q8_0X16 => Self::Q8_0X16(Packed::from_bytes(bytes, rows, cols)?),
         })
     }
 
@@ -194,14 +308,30 @@ impl<'m> Matrix<'m> {
             Self::F16(_) => GgmlType::F16,
             Self::Bf16(_) => GgmlType::BF16,
             Self::Q4_0(_) => GgmlType::Q4_0,
+            Self::Q4_0X16(_) => GgmlType::Q4_0X16,
             Self::Q4_1(_) => GgmlType::Q4_1,
+            Self::Q4_1X16(_) => GgmlType::Q4_1X16,
             Self::Q8_0(_) => GgmlType::Q8_0,
+            Self::Q8_0X16(_) => GgmlType::Q8_0X16,
+        }
+    }
+
+    /// The bytes of its rows; none of a matrix in panels, which need not lie in one piece.
+    pub(crate) fn bytes(self) -> &'m [u8] {
+        match self {
+            Self::F32(r) => r.bytes(),
+            Self::F16(r) => r.bytes(),
+            Self::Bf16(r) => r.bytes(),
+            Self::Q4_0(r) => r.bytes(),
+            Self::Q4_1(r) => r.bytes(),
+            Self::Q8_0(r) => r.bytes(),
+            Self::Q4_0X16(_) | Self::Q4_1X16(_) | Self::Q8_0X16(_) => &[],
         }
     }
 
     /// Whether products with this matrix read Q8_0 activations (and not f32).
     pub fn is_quantized(self) -> bool {
-        matches!(self, Self::Q4_0(_) | Self::Q4_1(_) | Self::Q8_0(_))
+        !matches!(self, Self::F32(_) | Self::F16(_) | Self::Bf16(_))
     }
 
     /// The rows of `range`, cut to those there are.
@@ -211,8 +341,11 @@ impl<'m> Matrix<'m> {
             Self::F16(r) => Self::F16(r.slice(range)),
             Self::Bf16(r) => Self::Bf16(r.slice(range)),
             Self::Q4_0(r) => Self::Q4_0(r.slice(range)),
+            Self::Q4_0X16(r) => Self::Q4_0X16(r.slice(range)),
             Self::Q4_1(r) => Self::Q4_1(r.slice(range)),
+            Self::Q4_1X16(r) => Self::Q4_1X16(r.slice(range)),
             Self::Q8_0(r) => Self::Q8_0(r.slice(range)),
+            Self::Q8_0X16(r) => Self::Q8_0X16(r.slice(range)),
         }
     }
 }

@@ -53,6 +53,36 @@ pub fn for_each_columns(
     });
 }
 
+/// The same with memory for each part: `body(columns, tile, scratch)`, where `scratch` is `scratch_len` elements (fewer for
+/// the last parts when there are not enough).
+#[allow(clippy::type_complexity)] // an alias would hide what the body is given
+pub fn for_each_columns_with<T: Send>(
+    workers: &dyn Workers,
+    dst: TileMut<'_>,
+    cols_per_part: NonZeroUsize,
+    scratch: &mut [T],
+    scratch_len: usize,
+    body: &(dyn Fn(Range<usize>, TileMut<'_>, &mut [T]) + Sync),
+) {
+    let (cols, len) = (dst.cols(), scratch.len());
+    let parts = Parts { origin: NonNull::from(scratch).cast::<T>(), borrow: PhantomData };
+    for_each_part(workers, div_ceil(cols, cols_per_part), &|part| {
+        let start = part.saturating_mul(cols_per_part.get());
+        let columns = start..start.saturating_add(cols_per_part.get()).min(cols);
+        let from = part.saturating_mul(scratch_len).min(len);
+        let n = (len - from).min(scratch_len);
+        // SAFETY: each part number is handed out once, so these columns and this piece of `scratch`, which ends at
+        // `from + n <= len`, are borrowed once; `dst` itself stays unused.
+        let (tile, scratch) = unsafe {
+            (
+                dst.columns(columns.clone()),
+                core::slice::from_raw_parts_mut(parts.origin().add(from).as_ptr(), n),
+            )
+        };
+        body(columns, tile, scratch);
+    });
+}
+
 /// Calls `body(i, chunk_i)` for every chunk of `chunk` elements of `dst` (the last may be shorter).
 ///
 /// Returns when all chunks are done.
@@ -156,6 +186,21 @@ mod tests {
                 let want: [f32; 14] = core::array::from_fn(|i| (10 * (i / 7) + i % 7) as f32);
                 assert_eq!(values, want);
             }
+        }
+    }
+
+    #[test]
+    fn every_part_has_scratch_of_its_own() {
+        for workers in ALL {
+            let (mut values, mut scratch) = ([0.0f32; 2 * 7], [0usize; 11]);
+            let part = NonZeroUsize::new(2).unwrap();
+            let dst = TileMut::new(&mut values, 7);
+            for_each_columns_with(workers, dst, part, &mut scratch, 3, &|columns, mut tile, scratch| {
+                scratch.iter_mut().for_each(|x| *x += columns.start);
+                (0..2).for_each(|i| tile.row_mut(i).unwrap().fill(scratch.len() as f32));
+            });
+            assert_eq!(scratch, [0, 0, 0, 2, 2, 2, 4, 4, 4, 6, 6]);
+            assert_eq!(values[..7], [3.0, 3.0, 3.0, 3.0, 3.0, 3.0, 2.0]);
         }
     }
 

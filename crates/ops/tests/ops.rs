@@ -159,6 +159,43 @@ fn gemm_is_dot_and_dot_is_right() {
     }
 }
 
+/// Weights in panels give the bits of weights row by row, whole and cut anywhere, and decode to the same values.
+#[test]
+fn packing_changes_nothing() {
+    let mut rng = Rng(11);
+    for ops in all() {
+        for ty in [GgmlType::Q4_0, GgmlType::Q4_1, GgmlType::Q8_0] {
+            for (m, n, k) in [(1, 16, 32), (1, 33, 64), (3, 47, 320), (5, 5, 96), (40, 64, 288)] {
+                let bytes = rng.blocks(ty, n * k / ty.block_values());
+                let plain = Matrix::new(ty, &bytes, n, k).unwrap();
+                // At an odd address, as in a file.
+                let mut packed = vec![0; 1 + bytes.len()];
+                assert!(ops.pack(&mut packed[2..], plain).is_err());
+                let packed = ops.pack(&mut packed[1..], plain).unwrap();
+                assert_eq!((packed.rows(), packed.cols(), Some(packed.ty())), (n, k, ty.packed()));
+                assert!(ops.pack(&mut vec![0; bytes.len()], packed).is_err());
+                let (mut want, mut have) = (vec![0.0; n * k], vec![1.0; n * k]);
+                ops.dequantize(&mut want, plain);
+                ops.dequantize(&mut have, packed);
+                assert_eq!(bits(&have), bits(&want), "{ops:?} {ty:?}");
+                let q8 = activations(ops, &rng.f32s(m * k), k);
+                let lhs = Activations { rows: m, f32: &[], q8: &q8 };
+                for (start, end) in [(0, n), (0, n / 2), (n / 3, n), (1, n - 1), (n - 1, n)] {
+                    let width = end - start;
+                    let (mut want, mut have) = (vec![0.0; m * width], vec![1.0; m * width]);
+                    ops.gemm(&mut TileMut::new(&mut want, width), &lhs, plain.slice_rows(start..end));
+                    ops.gemm(&mut TileMut::new(&mut have, width), &lhs, packed.slice_rows(start..end));
+                    assert_eq!(bits(&have), bits(&want), "{ops:?} {ty:?} {m}x{n}x{k} {start}..{end}");
+                }
+            }
+        }
+    }
+}
+
+fn bits(x: &[f32]) -> Vec<u32> {
+    x.iter().map(|x| x.to_bits()).collect()
+}
+
 /// `-128` and the end nibbles in every lane: integer parts must not saturate, so a single block is right to one rounding.
 #[test]
 fn integer_parts_are_exact() {
@@ -458,7 +495,18 @@ fn attention_is_right() {
                 let magnitude = kf.iter().fold(1.0f64, |m, x| m.max(f64::from(x.abs())));
                 let scale = (1.0 / magnitude) as f32;
                 let (mut got, mut want) = (vec![f32::NAN; head_dim], vec![0.0; head_dim]);
-                ops.attend(&mut got, &q, keys, values, scale);
+                let mut scores = vec![0.0; 5 * n];
+                ops.attend(&mut got, &q, keys, values, scale, &mut scores);
+                // Several heads at once are each what they are alone.
+                let group: Vec<f32> =
+                    (0..5).flat_map(|i| q.iter().map(move |q| q * (5 - i) as f32)).collect();
+                let mut together = vec![f32::NAN; group.len()];
+                ops.attend(&mut together, &group, keys, values, scale, &mut scores);
+                for (q, together) in group.chunks(head_dim).zip(together.chunks(head_dim)) {
+                    let mut alone = vec![f32::NAN; head_dim];
+                    ops.attend(&mut alone, q, keys, values, scale, &mut scores);
+                    assert_eq!(bits(together), bits(&alone), "{ops:?} {ty:?} {head_dim} {n}");
+                }
                 let mut scores = vec![0.0; n];
                 let (kr, vr) = (kf.chunks(head_dim), vf.chunks(head_dim));
                 reference::attend(&mut want, &q_seen, kr, vr, scale, &mut scores);
@@ -519,7 +567,7 @@ fn non_finite_values_spread() {
             assert!(!ops.dot_f32_f16(&[1.0; 64], &half).is_finite(), "{ops:?} {bad}");
             let mut y = [0.0; 64];
             let values = Matrix::F16(Rows::from_blocks(&half, 64).unwrap());
-            ops.attend(&mut y, &[0.1; 64], values, values, 1.0);
+            ops.attend(&mut y, &[0.1; 64], values, values, 1.0, &mut [0.0]);
             assert!(!y[37].is_finite(), "{ops:?} {bad}");
         }
         let weights = [BlockQ8_0 { d: F16::from_bits(0x7e00), qs: [0; 32] }];

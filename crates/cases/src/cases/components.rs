@@ -383,10 +383,11 @@ where
     }
     let dst = results(&mut arena, DIM)?;
     let scale = 1.0 / libm::sqrtf(HEAD_DIM as f32);
-    let run = |dst: &mut [f32], q: &[f32]| {
+    let scores = results(&mut arena, N_POSITIONS)?;
+    let mut run = |dst: &mut [f32], q: &[f32]| {
         for ((dst, q), cache) in dst.chunks_exact_mut(HEAD_DIM).zip(q.chunks_exact(HEAD_DIM)).zip(&caches) {
             if let (Some(keys), Some(values)) = black_box(*cache) {
-                ops.attend(dst, q, keys, values, scale);
+                ops.attend(dst, q, keys, values, scale, scores);
             }
         }
     };

@@ -6,7 +6,9 @@ use crate::Token;
 use crate::arena::{Arena, Layout};
 use crate::config::{Architecture, Config};
 use crate::error::ArenaError;
-use crate::ops::{BlockQ8, QK};
+use crate::kv_cache::KvType;
+use crate::ops::{BlockQ8, QK, QUERIES};
+use crate::plan::SessionConfig;
 
 /// Widths of the rows of [`Scratch`], in values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +24,10 @@ pub(crate) struct Widths {
     pub(crate) ffn: usize,
     pub(crate) rope: usize,
     pub(crate) vocab: usize,
+    /// Scores that one key and value head keeps, for the queries that pass over it together; none where the weights of
+    /// attention are not rounded.
+    pub(crate) scores: usize,
+    pub(crate) n_kv_heads: usize,
 }
 
 /// Intermediates of up to `n_batch` tokens.
@@ -35,12 +41,14 @@ pub(crate) struct Scratch<'a> {
     pub(crate) att: &'a mut [f32],      // (n_batch, q)       what attention gives
     pub(crate) ffn: &'a mut [f32],      // (n_batch, ffn)     gate and up; then (n_batch, hidden)
     pub(crate) cos_sin: &'a mut [f32],  // (n_batch, rope)    angles of each token's position
+    pub(crate) scores: &'a mut [f32],   // (n_kv_heads, scores)
     pub(crate) logits: &'a mut [f32],   // (vocab)            of the last token
 }
 
 impl Widths {
-    pub(crate) fn new(config: &Config) -> Option<Self> {
+    pub(crate) fn new(config: &Config, session: &SessionConfig) -> Option<Self> {
         let (q, kv, hidden) = (config.q_dim(), config.kv_dim(), config.hidden_dim);
+        let together = if session.kv_type == KvType::F16 { config.group.get().min(QUERIES) } else { 0 };
         let is_gated = config.arch != Architecture::Gpt2;
         Some(Self {
             dim: config.dim,
@@ -51,7 +59,13 @@ impl Widths {
             ffn: if is_gated { hidden.checked_mul(2)? } else { hidden },
             rope: config.rope.map_or(0, |rope| rope.n_dims),
             vocab: config.vocab_size,
+            scores: session.n_ctx.checked_mul(together)?,
+            n_kv_heads: config.n_kv_heads,
         })
+    }
+
+    fn all_scores(self) -> Result<usize, ArenaError> {
+        self.scores.checked_mul(self.n_kv_heads).ok_or(ArenaError::TooLarge)
     }
 
     /// Blocks of the widest row that a product reads.
@@ -73,6 +87,7 @@ impl<'a> Scratch<'a> {
             .add::<f32>(rows(widths.q)?)?
             .add::<f32>(rows(widths.ffn)?)?
             .add::<f32>(rows(widths.rope)?)?
+            .add::<f32>(widths.all_scores()?)?
             .add::<f32>(widths.vocab)
     }
 
@@ -87,6 +102,7 @@ impl<'a> Scratch<'a> {
             att: arena.alloc(rows(widths.q)?, 0.0)?,
             ffn: arena.alloc(rows(widths.ffn)?, 0.0)?,
             cos_sin: arena.alloc(rows(widths.rope)?, 0.0)?,
+            scores: arena.alloc(widths.all_scores()?, 0.0)?,
             logits: arena.alloc(widths.vocab, 0.0)?,
         })
     }
@@ -100,6 +116,7 @@ impl<'a> Scratch<'a> {
             &mut self.att,
             &mut self.ffn,
             &mut self.cos_sin,
+            &mut self.scores,
             &mut self.logits,
         ];
         for values in floats {
