@@ -32,6 +32,8 @@ pub enum Command {
     Bench(BenchArgs),
     /// Convert an F32 or F16 model to Q4_0, Q8_0 or F16.
     Quantize(QuantizeArgs),
+    /// Write the same model with its quantized matrices laid out as products read them fastest.
+    Pack(PackArgs),
     /// Write a model of any shape with random weights and a real tokenizer, for benchmarks.
     Synth(SynthArgs),
 }
@@ -244,6 +246,15 @@ pub struct QuantizeArgs {
     pub output: PathBuf,
     /// `q4_0`, `q8_0` or `f16`.
     pub quant: String,
+}
+
+/// `corelm pack`.
+#[derive(Args)]
+pub struct PackArgs {
+    /// The model to read: Q4_0, Q4_1 or Q8_0 matrices.
+    pub input: PathBuf,
+    /// The file to write; other readers of GGUF refuse it, as its tensor types are none of theirs.
+    pub output: PathBuf,
 }
 
 /// `corelm synth`.

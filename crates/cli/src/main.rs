@@ -10,6 +10,7 @@ mod info;
 mod logits;
 mod model;
 mod output;
+mod pack;
 mod pool;
 mod progress;
 mod quantize;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Command::Detokenize(args) => detokenize::run(&args),
         Command::Info(args) => info::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Pack(args) => pack::run(&args),
         Command::Quantize(args) => quantize::run(&args),
         Command::Synth(args) => synth::run(&args),
     };

@@ -225,6 +225,17 @@ fn synthetic_models_run_and_can_be_quantized() {
             assert_eq!((status, one.lines().count()), (Some(0), 8), "{arch} {quant}");
             let threaded = [&words[..], &["-t", "3"]].concat();
             assert_eq!(one, status_and_output(&threaded).1, "{arch} {quant}: threads change the result");
+            let in_place = [&words[..], &["--no-repack"]].concat();
+            assert_eq!(one, status_and_output(&in_place).1, "{arch} {quant}: packing changes the result");
+            let packed = file(&format!("{quant}-packed"));
+            if quant == "f16" {
+                assert_refused(&["pack", &small, &packed], 1, "nothing to pack");
+                continue;
+            }
+            assert_eq!(status_and_output(&["pack", &small, &packed]).0, Some(0), "{arch} {quant}");
+            assert_refused(&["pack", &packed, &file("again")], 1, "nothing to pack");
+            let words = words.map(|word| if word == small { &packed } else { word });
+            assert_eq!(one, status_and_output(&words).1, "{arch} {quant}: a packed file changes the result");
         }
         assert_refused(&["quantize", &file("q4_0"), &file("again"), "q8_0"], 1, "q4_0");
     }

@@ -202,6 +202,14 @@ impl<P: Panel> Clone for Kernel<P> {
 }
 impl<P: Panel> Copy for Kernel<P> {}
 
+/// Results of some rows; each row's fill a line of the cache.
+#[repr(align(64))]
+struct Accumulators([Results; MAX_ROWS]);
+
+impl Accumulators {
+    const ZERO: Self = Self([[0.0; PANEL_ROWS]; MAX_ROWS]);
+}
+
 /// Whether `n` elements can be read at every one of `n_rows` places, `stride` apart, of `len`.
 #[inline(always)]
 pub(crate) fn is_enough(len: usize, stride: usize, n_rows: usize, n: usize) -> bool {
@@ -227,7 +235,7 @@ pub(crate) fn gemm<P: Panel, const CHUNK: usize>(
 ) {
     let (m, n, n_blocks) = (dst.rows(), dst.cols().min(weights.rows()), weights.cols() / QK);
     let mut panels = [P::ZERO; CHUNK];
-    let mut acc = [[0.0; PANEL_ROWS]; MAX_ROWS];
+    let mut acc = Accumulators::ZERO;
     for col in (0..n).step_by(PANEL_ROWS) {
         let rows = weights.slice(col..n).blocks();
         for start in (0..n_blocks).step_by(CHUNK) {
@@ -240,7 +248,7 @@ pub(crate) fn gemm<P: Panel, const CHUNK: usize>(
                 n_rows => gather(panels, blocks, n_blocks, n_rows),
             }
             for first in (0..m).step_by(MAX_ROWS) {
-                let Some(acc) = acc.get_mut(..(m - first).min(MAX_ROWS)) else { return };
+                let Some(acc) = acc.0.get_mut(..(m - first).min(MAX_ROWS)) else { return };
                 match start {
                     0 => acc.fill([0.0; PANEL_ROWS]),
                     _ => for_each_row(dst, first, col, acc, |acc, dst| *acc = *dst),
@@ -261,11 +269,11 @@ pub(crate) fn gemm_packed<P: Panel>(
     accumulate: impl Fn(&mut [Results], &[BlockQ8], usize, &[P]),
 ) {
     let m = dst.rows();
-    let mut acc = [[0.0; PANEL_ROWS]; MAX_ROWS];
+    let mut acc = Accumulators::ZERO;
     let mut col = 0;
     for (panels, lanes) in weights.panels() {
         for first in (0..m).step_by(MAX_ROWS) {
-            let Some(acc) = acc.get_mut(..(m - first).min(MAX_ROWS)) else { return };
+            let Some(acc) = acc.0.get_mut(..(m - first).min(MAX_ROWS)) else { return };
             acc.fill([0.0; PANEL_ROWS]);
             let Some(x) = x.get(first..) else { return };
             accumulate(acc, x, m, panels);

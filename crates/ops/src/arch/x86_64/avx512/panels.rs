@@ -109,6 +109,7 @@ macro_rules! accumulate {
         for (b, $panel) in $panels.iter().enumerate() {
             // SAFETY: `x` is enough.
             let rows = unsafe { panels::rows_of($x, $stride, $acc.len(), b) };
+            panels::prefetch_panel($panel);
             let $w = $unpack;
             for (acc, $row) in $acc.iter_mut().zip(rows) {
                 // SAFETY: sixteen results; load and store are unaligned.
