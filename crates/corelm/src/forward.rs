@@ -32,6 +32,9 @@ use scratch::{row, row_mut};
 /// Weights that one unit of a matrix product reads, about.
 const UNIT_WEIGHTS: usize = 32 * 1024;
 
+/// Parts that a matrix product is cut into for each worker.
+const PARTS_PER_WORKER: usize = 8;
+
 /// Largest magnitude in the residual stream: beyond it a norm's sum of 65536 squares could overflow, and the norm of
 /// nonsense would be a harmless-looking row of zeros.
 const LARGEST: f32 = 1e16;
@@ -436,7 +439,10 @@ fn product(
     let rows = product_rows(units, k);
     let (dst, _) = TileMut::new(dst, n).split_at_col(rows.end);
     let (_, dst) = dst.split_at_col(rows.start);
-    let part = NonZeroUsize::new(unit_rows(k))?;
+    // Long parts: what a worker asks for ahead of its use should be its own. Several for each, as none is late then.
+    let n_units = dst.cols().div_ceil(unit_rows(k).max(1));
+    let units_per_part = n_units.checked_div(workers.count().saturating_mul(PARTS_PER_WORKER)).unwrap_or(1);
+    let part = NonZeroUsize::new(unit_rows(k).checked_mul(units_per_part.max(1))?)?;
     for_each_columns(workers, dst, part, &|columns, mut tile| {
         // Rows of weights under this tile, counted from the first row of each matrix in turn.
         let mut start = rows.start.saturating_add(columns.start);

@@ -53,6 +53,11 @@ impl Baseline {
         Ok(Baseline { rustc: rustc.to_owned(), medians })
     }
 
+    /// The counts of cases by name.
+    pub fn from_counts(medians: BTreeMap<String, f64>, rustc: &str) -> Baseline {
+        Baseline { rustc: rustc.to_owned(), medians }
+    }
+
     /// Reads the recorded baseline `name`.
     ///
     /// # Errors
@@ -132,7 +137,9 @@ pub fn rustc_version(toolchain: Toolchain) -> Result<String> {
 fn path(name: &str) -> Result<PathBuf> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     ensure!(!name.is_empty() && name.chars().all(is_plain), "a baseline's name is letters, digits, - and _");
-    Ok(workspace::root().join("kernel-tests/baselines").join(format!("{name}.json")))
+    // The host's counts are callgrind's, the others QEMU's.
+    let folder = if name == "x86-64" { "host-bench/baselines" } else { "kernel-tests/baselines" };
+    Ok(workspace::root().join(folder).join(format!("{name}.json")))
 }
 
 #[cfg(test)]

@@ -1,16 +1,17 @@
-//! The commands people type: `cargo xtask run | test | bench | check | size | setup`.
+//! The commands people type: `cargo xtask run | test | bench | check | counts | size | setup`.
 //!
 //! - `setup.rs` installs what is missing; every other command calls it first
 //! - `kernel.rs` builds the flat kernel image, `qemu.rs` boots it, `run.rs` is the command around both
 //! - `test.rs` and `check.rs` are lists of steps (`steps.rs`), which `checks.rs` and `boots.rs` hold; `golden.rs` compares with known outputs
 //! - `size.rs` reads bytes and stack depth off a linked kernel
-//! - `baseline.rs` compares benchmark counts with recorded ones, `readme.rs` finds the README's commands
+//! - `baseline.rs` compares benchmark counts with recorded ones, `counts.rs` takes those of the host, `readme.rs` finds the README's commands
 
 mod baseline;
 mod bench;
 mod boots;
 mod check;
 mod checks;
+mod counts;
 mod golden;
 mod json_lines;
 mod kernel;
@@ -48,6 +49,12 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Count the instructions of the benchmark cases on x86-64 and compare them with the recorded ones
+    Counts {
+        /// Record them instead
+        #[arg(long)]
+        save: bool,
+    },
     /// Print the bytes and the stack that the engine costs a kernel
     Size,
     /// Install what the other commands need
@@ -83,6 +90,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Test { filter } => test::test(&filter)?,
         Command::Check => check::check()?,
         Command::Bench { args } => bench::bench(&args)?,
+        Command::Counts { save } => counts::run(save)?,
         Command::Size => size::measure(setup::for_kernel()?, true)?.print(),
         Command::Setup => {
             setup::for_tests()?;

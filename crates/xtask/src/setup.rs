@@ -88,6 +88,7 @@ pub fn for_kernel() -> Result<Toolchain> {
 /// When something cannot be installed; the error says the command to type.
 pub fn for_tests() -> Result<Toolchain> {
     let toolchain = for_kernel()?;
+    for_counts()?;
     for name in missing("component", &COMPONENTS).unwrap_or_default() {
         if let Err(error) = add("component", name) {
             eprintln!("setup: {error:#}");
@@ -99,6 +100,18 @@ pub fn for_tests() -> Result<Toolchain> {
         }
     }
     Ok(toolchain)
+}
+
+/// Installs what is missing to count instructions on the host; elsewhere than on x86-64 nothing does.
+///
+/// # Errors
+///
+/// When it cannot be installed; the error says the command to type.
+pub fn for_counts() -> Result<()> {
+    if cfg!(target_arch = "x86_64") && !process::is_installed("valgrind") {
+        install_packages("Valgrind", &["valgrind"])?;
+    }
+    Ok(())
 }
 
 fn toolchain() -> Result<Toolchain> {

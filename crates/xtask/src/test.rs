@@ -2,12 +2,13 @@
 
 use crate::boots;
 use crate::checks;
+use crate::counts;
 use crate::golden::runs;
 use crate::kernel::{self, Board};
 use crate::qemu::Cpu;
 use crate::setup;
 use crate::size;
-use crate::steps::{Steps, passed};
+use crate::steps::{Outcome, Steps, passed};
 use anyhow::Result;
 
 /// Runs the steps whose name has `filter` in it, and all builds; those that do not depend on a failed one still run.
@@ -32,6 +33,12 @@ pub fn test(filter: &str) -> Result<()> {
         }
     }
 
+    steps.step("counts as recorded, host", || {
+        if !counts::is_possible() {
+            return Ok(Outcome::Skipped("callgrind runs on x86-64".to_owned()));
+        }
+        counts::as_recorded()
+    });
     steps.step("stack of the engine", || passed(size::measure(toolchain, false)?.check()));
     let virt = steps.build("build, kernel for virt", || kernel::build(toolchain, Board::Virt, false));
     let raspi3b =
