@@ -198,6 +198,9 @@ pub struct BenchArgs {
     /// Numbers of tokens generated.
     #[arg(short, long, value_delimiter = ',', default_value = "32")]
     pub n_gen: Vec<usize>,
+    /// Numbers of tokens that are in the cache before the timed ones; they are not timed.
+    #[arg(short, long, value_delimiter = ',', default_value = "0")]
+    pub depth: Vec<usize>,
     /// Thread counts.
     #[arg(short, long, value_delimiter = ',', default_value = "1")]
     pub threads: Vec<NonZeroUsize>,

@@ -235,6 +235,13 @@ fn synthetic_models_run_and_can_be_quantized() {
     assert_eq!((status, rows.as_array().unwrap().len()), (Some(0), 4));
     assert!(status_and_output(&[&words[..], &["-o", "csv"]].concat()).1.starts_with("model,size,params"));
     assert!(status_and_output(&words).1.contains("pp8"));
+    let (status, deep) = status_and_output(&[&words[..], &["-d", "0,16"]].concat());
+    assert_eq!(status, Some(0));
+    for test in [" pp8 |", " tg4 |", " pp8 @ d16 |", " tg4 @ d16 |"] {
+        assert_eq!(deep.matches(test).count(), 2, "{test}");
+    }
+    assert_refused(&[&words[..], &["-d", "4000"]].concat(), 1, "context");
+    assert_refused(&[&words[..], &["-d", "18446744073709551615"]].concat(), 1, "context");
 }
 
 #[test]
