@@ -216,6 +216,10 @@ pub struct BenchArgs {
     /// How often each measurement is taken.
     #[arg(short, long, default_value = "3")]
     pub repetitions: NonZeroUsize,
+    /// Take turns with another program: print `ready`, then wait for a line on standard input before each repetition
+    /// and print its rate at once. The table follows.
+    #[arg(long)]
+    pub paced: bool,
     /// Form of the table.
     #[arg(short, long, value_enum, default_value_t = Form::Md)]
     pub output: Form,

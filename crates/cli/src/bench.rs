@@ -1,7 +1,6 @@
 //! `corelm bench`: prompt processing and generation in tokens per second, in llama-bench's table.
 
 use std::io::Write;
-use std::num::NonZeroUsize;
 use std::time::Instant;
 
 use corelm::ops::Ops;
@@ -115,7 +114,7 @@ pub fn run(args: &BenchArgs) -> Outcome {
             let mut session = Session::new(ops, &pool, &config, weights, &plan, &mut arena)
                 .map_err(|error| file.because(error))?;
             for &job in &jobs {
-                let rates = measure(&mut session, job, &config, args.repetitions, &|| progress.inc(1))?;
+                let rates = measure(&mut session, job, &config, args, &|| progress.inc(1))?;
                 let (mean, stddev) = mean_and_stddev(&rates);
                 rows.push(Row {
                     backend: ops.backend().name(),
@@ -137,7 +136,7 @@ fn measure(
     session: &mut Session<'_, '_>,
     job: Job,
     config: &Config,
-    repetitions: NonZeroUsize,
+    args: &BenchArgs,
     tick: &dyn Fn(),
 ) -> Outcome<Vec<f64>> {
     // Which tokens does not matter for the time; all different ones keep the embedding rows from staying in a cache.
@@ -148,7 +147,10 @@ fn measure(
         session.prefill(&ids(job.depth)).map_err(Failure::says)?;
     }
     let mut rates = Vec::new();
-    for n in 0..=repetitions.get() {
+    for n in 0..=args.repetitions.get() {
+        if args.paced && n > 0 {
+            wait_for_turn()?;
+        }
         session.truncate(job.depth);
         let start = Instant::now();
         match job.work {
@@ -159,12 +161,32 @@ fn measure(
                 }
             }
         }
+        let rate = tokens.len() as f64 / start.elapsed().as_secs_f64();
         if n > 0 {
-            rates.push(tokens.len() as f64 / start.elapsed().as_secs_f64());
+            rates.push(rate);
             tick();
+        }
+        if args.paced {
+            say(&if n > 0 { format!("{rate:.4}") } else { "ready".into() })?;
         }
     }
     Ok(rates)
+}
+
+/// Waits for a line on standard input.
+fn wait_for_turn() -> Outcome {
+    match std::io::stdin().read_line(&mut String::new()) {
+        Ok(0) => Err(Failure::says("standard input ended before the last repetition")),
+        Ok(_) => Ok(()),
+        Err(error) => Err(Failure::because("cannot read standard input", error)),
+    }
+}
+
+/// Prints a line that another program waits for.
+fn say(words: &str) -> Outcome {
+    let mut out = Output::new();
+    writeln!(out, "{words}")?;
+    Ok(out.flush()?)
 }
 
 /// Mean and sample standard deviation, as llama-bench prints them.

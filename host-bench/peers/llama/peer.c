@@ -1,7 +1,10 @@
 /* Measures llama.cpp the way `corelm bench` measures corelm: one model, one job, tokens per second as JSON.
  *
  * A job is a prompt of P tokens, or N tokens one by one, with D tokens in the cache before them. Loading, repacking,
- * a first run and the D tokens are not timed; nothing is sampled. The token ids are those of `corelm bench`. */
+ * a first run and the D tokens are not timed; nothing is sampled. The token ids are those of `corelm bench`.
+ *
+ * With --paced it takes turns with other programs, as `corelm bench --paced` does: it prints `ready`, waits for a line on
+ * standard input before each repetition, and prints each rate at once. */
 
 #include "llama.h"
 #include "ggml.h"
@@ -15,7 +18,7 @@
 struct job {
     const char * model;
     int n_prompt, n_gen, depth, threads, repetitions;
-    bool flash, mmap;
+    bool flash, paced;
 };
 
 static void fail(const char * what) {
@@ -35,6 +38,13 @@ static double now(void) {
     return (double) t.tv_sec + 1e-9 * (double) t.tv_nsec;
 }
 
+static void wait_for_turn(void) {
+    int c;
+    while ((c = getchar()) != '\n') {
+        if (c == EOF) fail("standard input ended before the last repetition");
+    }
+}
+
 static int number(const char * name, const char * text, int least) {
     char * end;
     long value = text ? strtol(text, &end, 10) : -1;
@@ -46,11 +56,11 @@ static int number(const char * name, const char * text, int least) {
 }
 
 static struct job parse(int argc, char ** argv) {
-    struct job job = { .threads = 1, .repetitions = 1, .flash = true, .mmap = true };
+    struct job job = { .threads = 1, .repetitions = 1, .flash = true };
     for (int i = 1; i < argc; i++) {
         const char * name = argv[i];
         if (!strcmp(name, "--no-flash")) { job.flash = false; continue; }
-        if (!strcmp(name, "--no-mmap")) { job.mmap = false; continue; }
+        if (!strcmp(name, "--paced")) { job.paced = true; continue; }
         const char * value = i + 1 < argc ? argv[++i] : NULL;
         if (!strcmp(name, "-m")) job.model = value;
         else if (!strcmp(name, "-p")) job.n_prompt = number(name, value, 0);
@@ -61,7 +71,7 @@ static struct job parse(int argc, char ** argv) {
         else { fprintf(stderr, "llama-peer: no option '%s'\n", name); exit(2); }
     }
     if (!job.model || (job.n_prompt > 0) == (job.n_gen > 0)) {
-        fprintf(stderr, "usage: llama-peer -m FILE (-p N | -n N) [-d N] [-t N] [-r N] [--no-flash] [--no-mmap]\n");
+        fprintf(stderr, "usage: llama-peer -m FILE (-p N | -n N) [-d N] [-t N] [-r N] [--no-flash] [--paced]\n");
         exit(2);
     }
     return job;
@@ -79,7 +89,7 @@ int main(int argc, char ** argv) {
     llama_backend_init();
 
     struct llama_model_params model_params = llama_model_default_params();
-    model_params.load_mode = job.mmap ? LLAMA_LOAD_MODE_MMAP : LLAMA_LOAD_MODE_NONE;
+    model_params.load_mode = LLAMA_LOAD_MODE_MMAP;
     struct llama_model * model = llama_model_load_from_file(job.model, model_params);
     if (!model) fail("cannot load the model");
 
@@ -95,12 +105,13 @@ int main(int argc, char ** argv) {
     int n_vocab = llama_vocab_n_tokens(llama_model_get_vocab(model));
     int most = job.depth > n ? job.depth : n;
     llama_token * tokens = malloc(sizeof(llama_token) * (size_t) most);
-    if (!tokens) fail("out of memory");
+    double * rates = malloc(sizeof(double) * (size_t) job.repetitions);
+    if (!tokens || !rates) fail("out of memory");
     for (int i = 0; i < most; i++) tokens[i] = (llama_token) ((long) i * 7919 % n_vocab);
 
-    printf("{\"version\": \"%s\", \"system\": \"%s\", \"ts\": [", ggml_version(), llama_print_system_info());
     llama_memory_t memory = llama_get_memory(ctx);
     for (int r = 0; r <= job.repetitions; r++) {
+        if (job.paced && r > 0) wait_for_turn();
         /* What lies before the timed tokens stays; after the first run they alone are taken back. */
         if (r == 0) {
             llama_memory_clear(memory, true);
@@ -116,10 +127,18 @@ int main(int argc, char ** argv) {
         } else {
             for (int i = 0; i < n; i++) decode(ctx, tokens + i, 1);
         }
-        if (r > 0) printf("%s%.4f", r > 1 ? ", " : "", n / (now() - start));
+        double rate = n / (now() - start);
+        if (r > 0) rates[r - 1] = rate;
+        if (job.paced) {
+            if (r > 0) printf("%.4f\n", rate); else printf("ready\n");
+            fflush(stdout);
+        }
     }
+    printf("{\"version\": \"%s\", \"system\": \"%s\", \"ts\": [", ggml_version(), llama_print_system_info());
+    for (int r = 0; r < job.repetitions; r++) printf("%s%.4f", r > 0 ? ", " : "", rates[r]);
     printf("]}\n");
     free(tokens);
+    free(rates);
     llama_free(ctx);
     llama_model_free(model);
     llama_backend_free();

@@ -25,6 +25,9 @@ pub struct Job {
     threads: NonZeroUsize,
     #[arg(short, long, default_value = "1")]
     repetitions: NonZeroUsize,
+    /// Take turns with other programs, as `corelm bench --paced` does.
+    #[arg(long)]
+    paced: bool,
 }
 
 /// Prints the tokens per second of each repetition, after a run that is not counted.
@@ -44,6 +47,9 @@ pub fn run(job: &Job) -> Result<()> {
     let input = |ids: &[u32]| Tensor::new(ids, &Device::Cpu)?.unsqueeze(0);
     let mut rates = Vec::new();
     for repetition in 0..=job.repetitions.get() {
+        if job.paced && repetition > 0 && std::io::stdin().read_line(&mut String::new())? == 0 {
+            bail!("standard input ended before the last repetition");
+        }
         model.clear_kv_cache();
         let start = Instant::now();
         if job.n_prompt > 0 {
@@ -53,8 +59,13 @@ pub fn run(job: &Job) -> Result<()> {
                 model.forward(&input(&[*id])?, pos)?;
             }
         }
+        let rate = n as f64 / start.elapsed().as_secs_f64();
         if repetition > 0 {
-            rates.push(n as f64 / start.elapsed().as_secs_f64());
+            rates.push(rate);
+        }
+        if job.paced {
+            // The standard output flushes at each line's end.
+            println!("{}", if repetition > 0 { rate.to_string() } else { "ready".to_owned() });
         }
     }
     println!("{}", json!({ "version": "0.11.1", "ts": rates }));

@@ -1,7 +1,8 @@
 //! Who is measured in a row, and with which command line: each takes the same file, tokens, threads and cache type.
 
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -27,8 +28,8 @@ pub fn contenders(row: &Row, options: &Options, model: &Path) -> Result<Vec<Cont
             Work::Prompt(n) => (["-p".to_owned(), n.to_string()], "-n"),
             Work::Generate(n) => (["-n".to_owned(), n.to_string()], "-p"),
         };
-        command.arg("-m").arg(model).args(work).args([other, "0", "-r", "1", "-t"]);
-        command.arg(row.threads.to_string());
+        command.arg("-m").arg(model).args(work).args([other, "0", "--paced"]);
+        command.args(["-r", &options.rounds.to_string(), "-t", &row.threads.to_string()]);
     };
     let mut corelm = Command::new(&options.corelm);
     corelm.arg("bench");
@@ -66,13 +67,6 @@ pub fn contenders(row: &Row, options: &Options, model: &Path) -> Result<Vec<Cont
     Ok(all)
 }
 
-/// What one process found out.
-pub struct Measurement {
-    pub tokens_per_s: f64,
-    /// What it says about itself: the engine's row, or a peer's version.
-    pub about: Value,
-}
-
 impl Contender {
     /// The engine, and the variant in brackets.
     pub fn name(&self) -> String {
@@ -83,24 +77,67 @@ impl Contender {
         }
     }
 
-    /// Runs the process once: it loads the model, warms up, measures and prints.
-    pub fn run(&mut self) -> Result<Measurement> {
+    /// Starts the process and waits until it has loaded the model, filled its cache and warmed up.
+    pub fn start(&mut self) -> Result<Running> {
         let program = self.command.get_program().to_string_lossy().into_owned();
-        let output = self.command.stdin(Stdio::null()).output();
-        let output = output.with_context(|| format!("cannot start {program}"))?;
-        if !output.status.success() {
-            let stderr = String::from_utf8_lossy(&output.stderr);
-            bail!("{}: {}", output.status, stderr.lines().last().unwrap_or("no message"));
+        self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = self.command.spawn().with_context(|| format!("cannot start {program}"))?;
+        let stdout = child.stdout.take().context("no standard output")?;
+        let mut running = Running { child, stdout: BufReader::new(stdout) };
+        match running.line()?.as_str() {
+            "ready" => Ok(running),
+            line => bail!("it said '{line}' in place of 'ready'"),
         }
-        let printed: Value = serde_json::from_slice(&output.stdout).context("its output is not JSON")?;
-        // `corelm bench` prints a list of rows, the peers an object with a list of rates.
-        let about = printed.get(0).unwrap_or(&printed);
-        let rate = about.get("avg_ts").or_else(|| about.get("ts")?.get(0)).and_then(Value::as_f64);
-        match rate {
-            Some(tokens_per_s) if tokens_per_s > 0.0 => {
-                Ok(Measurement { tokens_per_s, about: about.clone() })
-            }
-            _ => bail!("its output has no rate"),
+    }
+}
+
+/// A process that waits for its turn.
+pub struct Running {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Running {
+    /// One turn: tokens per second.
+    pub fn turn(&mut self) -> Result<f64> {
+        let stdin = self.child.stdin.as_mut().context("no standard input")?;
+        stdin.write_all(b"\n").context("it has ended")?;
+        let line = self.line()?;
+        match line.parse() {
+            Ok(rate) if rate > 0.0 => Ok(rate),
+            _ => bail!("it said '{line}' in place of a rate"),
         }
+    }
+
+    /// After the last turn: what it says about itself, which is the engine's row or a peer's version.
+    pub fn finish(mut self) -> Result<Value> {
+        let mut text = String::new();
+        self.stdout.read_to_string(&mut text)?;
+        self.child.wait()?;
+        let about: Value = serde_json::from_str(&text).context("what it says about itself is not JSON")?;
+        // `corelm bench` prints a list of rows.
+        Ok(about.get(0).unwrap_or(&about).clone())
+    }
+
+    /// Its next line; an error with what it said last where it has ended.
+    fn line(&mut self) -> Result<String> {
+        let mut line = String::new();
+        if self.stdout.read_line(&mut line)? > 0 {
+            return Ok(line.trim_end().to_owned());
+        }
+        let mut stderr = String::new();
+        if let Some(pipe) = &mut self.child.stderr {
+            pipe.read_to_string(&mut stderr)?;
+        }
+        bail!("{}: {}", self.child.wait()?, stderr.trim_end().lines().last().unwrap_or("no message"))
+    }
+}
+
+/// Nothing goes on running when measuring ends early.
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Either fails only for a process that has ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }

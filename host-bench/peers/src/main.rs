@@ -3,7 +3,7 @@
 //! `cargo xtask bench --peers` builds everything and calls this program.
 //!
 //! - `rows.rs` says what is measured, `contenders.rs` who is, with which command line
-//! - `measure.rs` runs them by turns, one process for each measurement, and keeps medians
+//! - `measure.rs` runs them by turns and keeps medians
 //! - `probe.rs` measures what the machine can do at most
 //! - `report.rs` writes the table and the JSON, `plot.rs` the pictures
 //! - `candle.rs` is candle's process; llama.cpp's is `llama/peer.c`

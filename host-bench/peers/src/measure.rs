@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::Options;
-use crate::contenders::{Contender, contenders};
+use crate::contenders::{Contender, Running, contenders};
 use crate::probe::{self, Limits};
 use crate::report::{Limit, Machine, Report, Result as RowResult, Side};
 use crate::rows::{Model, Row, Work, rows};
@@ -45,7 +45,7 @@ pub fn all(options: &Options) -> Result<Report> {
             }
         };
         let contenders = contenders(row, options, &model)?;
-        if let Some(result) = by_turns(row, contenders, &mut report)? {
+        if let Some(result) = by_turns(row, contenders, &mut report) {
             eprintln!("[{}/{}] {}", n + 1, rows.len(), result.summary());
             report.rows.push(result);
         }
@@ -70,66 +70,68 @@ fn synth(model: &Model, options: &Options) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Runs every contender once in each round; who goes first changes from round to round. One that fails is left out with a
-/// note; `None` when it is the engine or when nobody is left.
-fn by_turns(row: &Row, mut contenders: Vec<Contender>, report: &mut Report) -> Result<Option<RowResult>> {
-    let mut rates: Vec<Vec<f64>> = vec![Vec::new(); contenders.len()];
-    let mut failed = vec![false; contenders.len()];
-    let mut engine = Value::Null;
-    for round in 0..report.rounds {
-        for turn in 0..contenders.len() {
-            let i = (turn + round) % contenders.len();
-            if failed[i] {
-                continue;
-            }
-            match contenders[i].run() {
-                Ok(measurement) => {
-                    rates[i].push(measurement.tokens_per_s);
-                    if i == 0 {
-                        engine = measurement.about;
-                    } else if round == 0 {
-                        report.versions.insert(version_key(row, &contenders[i]), version(&measurement.about));
-                    }
-                }
-                Err(error) => {
-                    failed[i] = true;
-                    report.note(format!("{row}: {} failed: {error:#}", contenders[i].name()));
-                }
-            }
+/// Starts every contender, then gives each a turn in every round; who goes first changes from round to round. One that
+/// fails is left out with a note; `None` when it is the engine.
+fn by_turns(row: &Row, contenders: Vec<Contender>, report: &mut Report) -> Option<RowResult> {
+    let mut sides: Vec<(Contender, Running, Vec<f64>)> = Vec::new();
+    let fail = |contender: &Contender, error: anyhow::Error, report: &mut Report| {
+        report.note(format!("{row}: {} failed: {error:#}", contender.name()));
+    };
+    for mut contender in contenders {
+        match contender.start() {
+            Ok(running) => sides.push((contender, running, Vec::new())),
+            Err(error) => fail(&contender, error, report),
         }
     }
-    let mut sides = contenders.iter().zip(&rates).zip(&failed).filter(|(_, failed)| !**failed).map(
-        |((contender, rates), _)| Side {
-            engine: contender.engine.into(),
-            variant: contender.variant.into(),
-            pages: contender.pages.into(),
-            tokens_per_s: rates.clone(),
-        },
-    );
-    if failed[0] {
-        return Ok(None);
+    // Without the engine nothing is compared.
+    sides.first().filter(|side| side.0.engine == "corelm")?;
+    for round in 0..report.rounds {
+        let mut failed = None;
+        for turn in 0..sides.len() {
+            let i = (turn + round) % sides.len();
+            let (_, running, rates) = &mut sides[i];
+            match running.turn() {
+                Ok(rate) => rates.push(rate),
+                Err(error) => failed = Some((i, error)),
+            }
+        }
+        if let Some((i, error)) = failed {
+            fail(&sides.remove(i).0, error, report);
+        }
     }
-    let Some(corelm) = sides.next() else { return Ok(None) };
-    Ok(Some(RowResult {
+    let (mut corelm, mut peers) = (None, Vec::new());
+    for (contender, running, tokens_per_s) in sides {
+        let about = match running.finish() {
+            Ok(about) => about,
+            Err(error) => {
+                fail(&contender, error, report);
+                continue;
+            }
+        };
+        let Contender { engine, variant, pages, .. } = contender;
+        let [engine, variant, pages] = [engine, variant, pages].map(str::to_owned);
+        if engine == "corelm" {
+            corelm = Some((Side { engine, variant, pages, tokens_per_s }, about));
+        } else {
+            // The two builds of a peer are told apart.
+            let key = if row.avx2_only { format!("{engine}, avx2") } else { engine.clone() };
+            report.versions.insert(key, version(&about));
+            peers.push(Side { engine, variant, pages, tokens_per_s });
+        }
+    }
+    let (corelm, about) = corelm?;
+    Some(RowResult {
         name: row.to_string(),
         model: row.model.preset.into(),
         quant: row.model.quant.into(),
         test: row.test(),
         threads: row.threads,
         cpu: row.cpu().into(),
-        backend: engine["backend"].as_str().unwrap_or_default().into(),
-        limit: limit(row, &engine, &report.limits),
-        peers: sides.collect(),
+        backend: about["backend"].as_str().unwrap_or_default().into(),
+        limit: limit(row, &about, &report.limits),
+        peers,
         corelm,
-    }))
-}
-
-/// Under which name a peer's version is reported: its two builds are told apart.
-fn version_key(row: &Row, contender: &Contender) -> String {
-    match (contender.engine, row.avx2_only) {
-        (engine, true) => format!("{engine}, avx2"),
-        (engine, false) => engine.to_owned(),
-    }
+    })
 }
 
 /// What the peer says about itself.

@@ -172,7 +172,7 @@ impl Report {
             "{cpu}, {n_cpus} CPUs; transparent huge pages: {huge_pages}; load {load_before:.1} before, {load_after:.1} after."
         ));
         line(format!(
-            "Medians of {} rounds, engines by turns, one process for each measurement; ± is half the range.\n",
+            "Medians of {} rounds, engines by turns, each in a process of its own; ± is half the range.\n",
             self.rounds
         ));
         line(format!("- corelm {}: {}", self.commit, self.pages("corelm")));
