@@ -12,7 +12,8 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const MANIFEST: &str = "host-bench/peers/Cargo.toml";
+/// The package that measures, outside the workspace.
+pub const MANIFEST: &str = "host-bench/peers/Cargo.toml";
 /// The package whose sources hold llama.cpp, and the feature that lets cargo fetch it.
 const LLAMA_PACKAGE: &str = "llama-cpp-sys-2";
 const LLAMA_FEATURE: &str = "llama-sources";

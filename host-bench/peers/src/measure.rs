@@ -134,11 +134,13 @@ fn by_turns(row: &Row, contenders: Vec<Contender>, report: &mut Report) -> Optio
     })
 }
 
-/// What the peer says about itself.
+/// What the peer says about itself: its version, and the parts of its build that are switched on (llama.cpp prints them as
+/// `CPU : AVX2 = 1 | FMA = 1 | ...`).
 fn version(about: &Value) -> String {
-    let text = |key: &str| about[key].as_str().unwrap_or_default().trim_end_matches([' ', '|']).to_owned();
-    let (version, system) = (text("version"), text("system"));
-    if system.is_empty() { version } else { format!("{version}; {system}") }
+    let text = |key: &str| about[key].as_str().unwrap_or_default();
+    let on = text("system").rsplit(':').next().unwrap_or_default().split('|');
+    let on: Vec<&str> = on.filter_map(|part| part.trim().strip_suffix(" = 1")).collect();
+    if on.is_empty() { text("version").to_owned() } else { format!("{} ({})", text("version"), on.join(" ")) }
 }
 
 /// The most tokens per second that the machine could do: a generated token reads every matrix once (of the embedding one
@@ -188,5 +190,18 @@ impl Machine {
     fn load() -> f64 {
         let text = std::fs::read_to_string(Path::new("/proc/loadavg")).unwrap_or_default();
         text.split(' ').next().and_then(|load| load.parse().ok()).unwrap_or(0.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_version_says_what_is_switched_on() {
+        let about = json!({ "version": "0.26.0", "system": "CPU : AVX2 = 1 | AVX512 = 0 | FMA = 1 | " });
+        assert_eq!(version(&about), "0.26.0 (AVX2 FMA)");
+        assert_eq!(version(&json!({ "version": "0.11.1" })), "0.11.1");
     }
 }

@@ -29,7 +29,7 @@ pub fn write(report: &Report, folder: &Path) -> Result<()> {
         let peers = row.best_peers();
         let bars = peers.iter().map(|peer| (peer.name(), row.ratio(peer), color(&peer.engine)));
         ratios.push(Group { label: row.name.clone(), bars: bars.collect() });
-        let sides = peers.iter().copied().chain([&row.corelm]);
+        let sides = std::iter::once(&row.corelm).chain(peers.iter().copied());
         let bars = sides.filter_map(|side| Some((side.name(), row.share(side)?, color(&side.engine))));
         shares.push(Group { label: row.name.clone(), bars: bars.collect() });
     }
