@@ -16,15 +16,14 @@ const PEERS: &str = "--peers";
 /// When they cannot be built or fail.
 pub fn bench(args: &[String]) -> Result<ExitCode> {
     if args.first().is_some_and(|arg| arg == PEERS) {
-        match peers::Options::try_parse_from(args) {
-            Ok(options) => peers::bench(&options)?,
+        return match peers::Options::try_parse_from(args) {
+            Ok(options) => peers::bench(&options),
             Err(error) if error.use_stderr() => {
                 eprintln!("{}", first_line(&error.to_string()));
-                return Ok(ExitCode::from(2));
+                Ok(ExitCode::from(2))
             }
             Err(help) => help.exit(),
-        }
-        return Ok(ExitCode::SUCCESS);
+        };
     }
     let args = args.iter().filter(|arg| *arg != "--");
     process::run(process::cargo(&["bench", "--package", "host-bench", "--bench", "cases", "--"]).args(args))?;

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
 /// The package that measures, outside the workspace.
 pub const MANIFEST: &str = "host-bench/peers/Cargo.toml";
@@ -50,8 +50,8 @@ pub struct Options {
 ///
 /// # Errors
 ///
-/// When the engine or the program that measures cannot be built, or measuring fails.
-pub fn bench(options: &Options) -> Result<()> {
+/// When the engine or the program that measures cannot be built.
+pub fn bench(options: &Options) -> Result<ExitCode> {
     let mut notes = Vec::new();
     process::run(&mut cargo(&["build", "--release", "--package", "corelm-cli"]))?;
     let llama = llama(&mut notes);
@@ -79,7 +79,9 @@ pub fn bench(options: &Options) -> Result<()> {
     if options.quick {
         run.arg("--quick");
     }
-    process::run(&mut run)
+    // It has said itself what was wrong.
+    let status = run.status().with_context(|| format!("cannot start `{}`", process::display(&run)))?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// llama.cpp's program for all of this CPU, and for AVX2 alone; `None` and a note where one cannot be built.

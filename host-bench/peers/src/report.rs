@@ -133,14 +133,18 @@ impl Result {
     }
 }
 
-/// `ahead`, `tie` or `behind`.
-fn verdict(ratio: f64) -> &'static str {
-    if (ratio - 1.0).abs() <= TIE {
-        "tie"
-    } else if ratio > 1.0 {
-        "ahead"
-    } else {
-        "behind"
+/// `ahead`, `tie` or `behind`; with a question mark where the worst round of the faster lies below the best of the slower,
+/// so that chance may have decided.
+fn verdict(corelm: &Side, peer: &Side) -> &'static str {
+    let ratio = corelm.median() / peer.median();
+    let (fast, slow) = if ratio > 1.0 { (corelm, peer) } else { (peer, corelm) };
+    let is_doubtful = fast.sorted().first().zip(slow.sorted().last()).is_some_and(|(fast, slow)| fast < slow);
+    match (ratio, is_doubtful) {
+        _ if (ratio - 1.0).abs() <= TIE => "tie",
+        (1.0.., true) => "ahead?",
+        (1.0.., false) => "ahead",
+        (_, true) => "behind?",
+        (_, false) => "behind",
     }
 }
 
@@ -228,7 +232,7 @@ impl Report {
                     peer.map_or_else(|| "none".to_owned(), Side::name),
                     peer.map_or_else(String::new, rate),
                     ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}")),
-                    ratio.map_or("", verdict).to_owned(),
+                    peer.map_or("", |peer| verdict(&row.corelm, peer)).to_owned(),
                     percent(row.share(&row.corelm)),
                     percent(peer.and_then(|peer| row.share(peer))),
                     row.limit.as_ref().map_or_else(String::new, |limit| limit.of.clone()),
@@ -266,8 +270,7 @@ impl Report {
         };
         let rows = self.rows.iter().map(|row| {
             let peers = row.best_peers().into_iter().map(|peer| {
-                let ratio = row.ratio(peer);
-                json!({ "peer": peer.name(), "ratio": ratio, "verdict": verdict(ratio) })
+                json!({ "peer": peer.name(), "ratio": row.ratio(peer), "verdict": verdict(&row.corelm, peer) })
             });
             json!({
                 "name": row.name, "model": row.model, "quant": row.quant, "test": row.test, "threads": row.threads,
@@ -351,7 +354,13 @@ mod tests {
         let names: Vec<String> = row.best_peers().into_iter().map(Side::name).collect();
         assert_eq!(names, ["a (y)", "b"]);
         assert_eq!(row.ratio(&row.peers[2]), 1.5);
-        assert_eq!([0.96, 0.94, 1.04, 1.06].map(verdict), ["tie", "behind", "tie", "ahead"]);
+        let verdict =
+            |corelm: &[f64]| verdict(&side("corelm", "", corelm), &side("a", "", &[0.99, 1.0, 1.01]));
+        assert_eq!(
+            [&[0.96], &[0.94], &[1.04], &[1.06]].map(|one| verdict(one)),
+            ["tie", "behind", "tie", "ahead"]
+        );
+        assert_eq!([verdict(&[1.0, 1.5, 1.6]), verdict(&[0.5, 0.6, 1.0])], ["ahead?", "behind?"]);
     }
 
     #[test]
