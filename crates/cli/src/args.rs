@@ -203,6 +203,9 @@ pub struct BenchArgs {
     /// Numbers of tokens generated.
     #[arg(short, long, value_delimiter = ',', default_value = "32")]
     pub n_gen: Vec<usize>,
+    /// Numbers of tokens that are in the cache before the timed ones; they are not timed.
+    #[arg(short, long, value_delimiter = ',', default_value = "0")]
+    pub depth: Vec<usize>,
     /// Thread counts.
     #[arg(short, long, value_delimiter = ',', default_value = "1")]
     pub threads: Vec<NonZeroUsize>,
@@ -221,6 +224,10 @@ pub struct BenchArgs {
     /// How often each measurement is taken.
     #[arg(short, long, default_value = "3")]
     pub repetitions: NonZeroUsize,
+    /// Take turns with another program: print `ready`, then wait for a line on standard input before each repetition
+    /// and print its rate at once. The table follows.
+    #[arg(long)]
+    pub paced: bool,
     /// Form of the table.
     #[arg(short, long, value_enum, default_value_t = Form::Md)]
     pub output: Form,

@@ -1,7 +1,6 @@
 //! `corelm bench`: prompt processing and generation in tokens per second, in llama-bench's table.
 
 use std::io::Write;
-use std::num::NonZeroUsize;
 use std::time::Instant;
 
 use corelm::ops::Ops;
@@ -17,25 +16,41 @@ use crate::progress::bar;
 
 /// What one row measures.
 #[derive(Clone, Copy)]
-enum Job {
+struct Job {
+    work: Work,
+    /// Tokens that are in the cache before the timed ones.
+    depth: usize,
+}
+
+/// The tokens that are timed.
+#[derive(Clone, Copy)]
+enum Work {
     /// A prompt of so many tokens.
     Prompt(usize),
     /// So many tokens one by one.
     Generate(usize),
 }
 
-impl Job {
-    fn name(self) -> String {
-        match self {
-            Job::Prompt(n) => format!("pp{n}"),
-            Job::Generate(n) => format!("tg{n}"),
-        }
-    }
-
+impl Work {
     fn n_tokens(self) -> usize {
         match self {
-            Job::Prompt(n) | Job::Generate(n) => n,
+            Work::Prompt(n) | Work::Generate(n) => n,
         }
+    }
+}
+
+impl Job {
+    fn name(self) -> String {
+        let name = match self.work {
+            Work::Prompt(n) => format!("pp{n}"),
+            Work::Generate(n) => format!("tg{n}"),
+        };
+        if self.depth > 0 { format!("{name} @ d{}", self.depth) } else { name }
+    }
+
+    /// The tokens that the cache must hold; `None` when they are too many to count.
+    fn n_ctx(self) -> Option<usize> {
+        self.depth.checked_add(self.work.n_tokens())
     }
 }
 
@@ -63,14 +78,16 @@ pub fn run(args: &BenchArgs) -> Outcome {
         [] => vec![ops(None)?],
         names => names.iter().map(|name| ops(Some(name))).collect::<Outcome<_>>()?,
     };
-    let jobs: Vec<Job> = (args.n_prompt.iter().map(|&n| Job::Prompt(n)))
-        .chain(args.n_gen.iter().map(|&n| Job::Generate(n)))
-        .filter(|job| job.n_tokens() > 0)
+    let works: Vec<Work> = (args.n_prompt.iter().map(|&n| Work::Prompt(n)))
+        .chain(args.n_gen.iter().map(|&n| Work::Generate(n)))
+        .filter(|work| work.n_tokens() > 0)
         .collect();
+    let jobs: Vec<Job> =
+        (args.depth.iter()).flat_map(|&depth| works.iter().map(move |&work| Job { work, depth })).collect();
     let file = ModelFile::open(&args.model)?;
     let image = file.image()?;
     let config = Config::from_image(&image).map_err(|error| file.because(error))?;
-    let n_ctx = jobs.iter().map(|job| job.n_tokens()).max().unwrap_or(1);
+    let n_ctx = jobs.iter().map(|job| job.n_ctx().unwrap_or(usize::MAX)).max().unwrap_or(1);
     if n_ctx > config.n_ctx_train {
         let limit = config.n_ctx_train;
         return Err(file.because(format_args!("{n_ctx} tokens asked for, its context holds {limit}")));
@@ -101,7 +118,7 @@ pub fn run(args: &BenchArgs) -> Outcome {
             let mut session = Session::new(ops, &pool, &config, weights, &plan, &mut arena)
                 .map_err(|error| file.because(error))?;
             for &job in &jobs {
-                let rates = measure(&mut session, job, &config, args.repetitions, &|| progress.inc(1))?;
+                let rates = measure(&mut session, job, &config, args, &|| progress.inc(1))?;
                 let (mean, stddev) = mean_and_stddev(&rates);
                 rows.push(Row {
                     backend: ops.backend().name(),
@@ -117,34 +134,63 @@ pub fn run(args: &BenchArgs) -> Outcome {
     print(&about, &rows, args.output)
 }
 
-/// Tokens per second of `job`, once for each repetition, after one run that is not counted.
+/// Tokens per second of `job`, once for each repetition, after one run that is not counted. The tokens before the timed
+/// ones are read once; what comes after them is taken back from the cache each time.
 fn measure(
     session: &mut Session<'_, '_>,
     job: Job,
     config: &Config,
-    repetitions: NonZeroUsize,
+    args: &BenchArgs,
     tick: &dyn Fn(),
 ) -> Outcome<Vec<f64>> {
     // Which tokens does not matter for the time; all different ones keep the embedding rows from staying in a cache.
-    let tokens: Vec<Token> = (0..job.n_tokens()).map(|i| (i * 7919 % config.vocab_size) as Token).collect();
+    let ids = |n: usize| -> Vec<Token> { (0..n).map(|i| (i * 7919 % config.vocab_size) as Token).collect() };
+    let tokens = ids(job.work.n_tokens());
+    session.reset();
+    if job.depth > 0 {
+        session.prefill(&ids(job.depth)).map_err(Failure::says)?;
+    }
     let mut rates = Vec::new();
-    for n in 0..=repetitions.get() {
-        session.reset();
+    for n in 0..=args.repetitions.get() {
+        if args.paced && n > 0 {
+            wait_for_turn()?;
+        }
+        session.truncate(job.depth);
         let start = Instant::now();
-        match job {
-            Job::Prompt(_) => drop(session.prefill(&tokens).map_err(Failure::says)?),
-            Job::Generate(_) => {
+        match job.work {
+            Work::Prompt(_) => drop(session.prefill(&tokens).map_err(Failure::says)?),
+            Work::Generate(_) => {
                 for &token in &tokens {
                     session.step(token).map_err(Failure::says)?;
                 }
             }
         }
+        let rate = tokens.len() as f64 / start.elapsed().as_secs_f64();
         if n > 0 {
-            rates.push(tokens.len() as f64 / start.elapsed().as_secs_f64());
+            rates.push(rate);
             tick();
+        }
+        if args.paced {
+            say(&if n > 0 { format!("{rate:.4}") } else { "ready".into() })?;
         }
     }
     Ok(rates)
+}
+
+/// Waits for a line on standard input.
+fn wait_for_turn() -> Outcome {
+    match std::io::stdin().read_line(&mut String::new()) {
+        Ok(0) => Err(Failure::says("standard input ended before the last repetition")),
+        Ok(_) => Ok(()),
+        Err(error) => Err(Failure::because("cannot read standard input", error)),
+    }
+}
+
+/// Prints a line that another program waits for.
+fn say(words: &str) -> Outcome {
+    let mut out = Output::new();
+    writeln!(out, "{words}")?;
+    Ok(out.flush()?)
 }
 
 /// Mean and sample standard deviation, as llama-bench prints them.
@@ -183,21 +229,22 @@ fn print(about: &About, rows: &[Row], form: Form) -> Outcome {
         }
         Form::Md => {
             let width = model.len().max(5);
+            let test_width = rows.iter().map(|row| row.test.len()).max().unwrap_or(0).max(8);
             let (mib, million) = (*bytes as f64 / (1024.0 * 1024.0), *n_params as f64 / 1e6);
             writeln!(
                 out,
-                "| {:<width$} | {:>12} | {:>10} | {:>12} | {:>7} | {:>8} | {:>18} |",
+                "| {:<width$} | {:>12} | {:>10} | {:>12} | {:>7} | {:>test_width$} | {:>18} |",
                 "model", "size", "params", "backend", "threads", "test", "t/s"
             )?;
-            let dashes = "-".repeat(width + 1);
+            let (dashes, test_dashes) = ("-".repeat(width + 1), "-".repeat(test_width + 1));
             writeln!(
                 out,
-                "|{dashes}-|-------------:|-----------:|-------------:|--------:|---------:|-------------------:|"
+                "|{dashes}-|-------------:|-----------:|-------------:|--------:|{test_dashes}:|-------------------:|"
             )?;
             for Row { backend, threads, test, mean, stddev } in rows {
                 writeln!(
                     out,
-                    "| {model:<width$} | {mib:>8.2} MiB | {million:>8.2} M | {backend:>12} | {threads:>7} | {test:>8} | {:>18} |",
+                    "| {model:<width$} | {mib:>8.2} MiB | {million:>8.2} M | {backend:>12} | {threads:>7} | {test:>test_width$} | {:>18} |",
                     format!("{mean:.2} ± {stddev:.2}")
                 )?;
             }

@@ -246,6 +246,20 @@ fn synthetic_models_run_and_can_be_quantized() {
     assert_eq!((status, rows.as_array().unwrap().len()), (Some(0), 4));
     assert!(status_and_output(&[&words[..], &["-o", "csv"]].concat()).1.starts_with("model,size,params"));
     assert!(status_and_output(&words).1.contains("pp8"));
+    let (status, deep) = status_and_output(&[&words[..], &["-d", "0,16"]].concat());
+    assert_eq!(status, Some(0));
+    for test in [" pp8 |", " tg4 |", " pp8 @ d16 |", " tg4 @ d16 |"] {
+        assert_eq!(deep.matches(test).count(), 2, "{test}");
+    }
+    let words_paced = ["bench", "-m", model.to_str().unwrap(), "-p", "8", "-n", "0", "-r", "2", "--paced"];
+    let paced = common::corelm_with_input(&words_paced, b"\n\n");
+    let lines = String::from_utf8(paced.stdout).unwrap();
+    let lines: Vec<&str> = lines.lines().collect();
+    assert_eq!((paced.status.code(), lines[0]), (Some(0), "ready"));
+    assert!(lines[1..3].iter().all(|rate| rate.parse::<f64>().unwrap() > 0.0), "{lines:?}");
+    assert_eq!(common::corelm_with_input(&words_paced, b"\n").status.code(), Some(1), "one line is missing");
+    assert_refused(&[&words[..], &["-d", "4000"]].concat(), 1, "context");
+    assert_refused(&[&words[..], &["-d", "18446744073709551615"]].concat(), 1, "context");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The steps that `test` and `check` are made of.
 
+use crate::peers;
 use crate::process::{self, cargo, logged};
 use crate::readme;
 use crate::setup::{KERNEL_TARGET, Toolchain, X86_TARGET};
@@ -15,6 +16,10 @@ const ALLOWED_PACKAGES: [&str; 4] = ["corelm", "corelm-ops", "libm", "bitflags"]
 /// Formatting, lints, and builds of the libraries where there is no `std`.
 pub fn lints(steps: &mut Steps, toolchain: Toolchain) {
     steps.step("format", || passed(logged(&mut cargo(&["fmt", "--check"]), "format")));
+    steps.step("format, peers", || {
+        let mut fmt = cargo(&["fmt", "--check", "--manifest-path", peers::MANIFEST]);
+        passed(logged(&mut fmt, "format-peers"))
+    });
     steps.step("clippy, host", || clippy(cargo(&["clippy", "--workspace", "--all-targets"]), "clippy-host"));
     steps.step("clippy, kernel", || {
         if toolchain == Toolchain::Debian {

@@ -3,6 +3,7 @@
 //! - `setup.rs` installs what is missing; every other command calls it first
 //! - `kernel.rs` builds the flat kernel image, `qemu.rs` boots it, `run.rs` is the command around both
 //! - `test.rs` and `check.rs` are lists of steps (`steps.rs`), which `checks.rs` and `boots.rs` hold; `golden.rs` compares with known outputs
+//! - `bench.rs` runs the cases under criterion, `peers.rs` builds other engines and measures beside them
 //! - `size.rs` reads bytes and stack depth off a linked kernel
 //! - `baseline.rs` compares benchmark counts with recorded ones, `counts.rs` takes those of the host, `readme.rs` finds the README's commands
 
@@ -15,6 +16,7 @@ mod counts;
 mod golden;
 mod json_lines;
 mod kernel;
+mod peers;
 mod process;
 mod qemu;
 mod readme;
@@ -43,9 +45,9 @@ enum Command {
     },
     /// Run the fast subset of the tests, for each commit
     Check,
-    /// Run the host benchmarks; arguments go to criterion
+    /// Run the host benchmarks; arguments go to criterion. With `--peers`, compare with llama.cpp and candle
     Bench {
-        /// Arguments of criterion: a filter, `--save-baseline NAME`, ...
+        /// `--peers` (`--peers --help` tells the rest), or arguments of criterion: a filter, `--save-baseline NAME`, ...
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
@@ -89,7 +91,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Run(options) => return run::run(&options),
         Command::Test { filter } => test::test(&filter)?,
         Command::Check => check::check()?,
-        Command::Bench { args } => bench::bench(&args)?,
+        Command::Bench { args } => return bench::bench(&args),
         Command::Counts { save } => counts::run(save)?,
         Command::Size => size::measure(setup::for_kernel()?, true)?.print(),
         Command::Setup => {

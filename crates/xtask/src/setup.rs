@@ -114,6 +114,18 @@ pub fn for_counts() -> Result<()> {
     Ok(())
 }
 
+/// Installs what building llama.cpp takes: CMake, make and a C++ compiler.
+///
+/// # Errors
+///
+/// When something cannot be installed; the error says the command to type.
+pub fn for_peers() -> Result<()> {
+    let tools = [("cmake", "cmake"), ("make", "make"), ("c++", "g++")];
+    let absent = tools.iter().filter(|(tool, _)| !process::is_installed(tool));
+    let packages: Vec<&str> = absent.map(|(_, package)| *package).collect();
+    if packages.is_empty() { Ok(()) } else { install_packages("what builds llama.cpp", &packages) }
+}
+
 fn toolchain() -> Result<Toolchain> {
     match env::var(TOOLCHAIN_VARIABLE).as_deref() {
         Ok("debian") => return debian(),
