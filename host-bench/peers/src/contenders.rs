@@ -38,8 +38,12 @@ pub fn contenders(row: &Row, options: &Options, model: &Path) -> Result<Vec<Cont
     if row.avx2_only {
         corelm.args(["--backend", "avx2"]);
     }
-    let mut all =
-        vec![Contender { engine: "corelm", variant: "", pages: "the mapped file", command: corelm }];
+    let mut all = vec![Contender {
+        engine: "corelm",
+        variant: "",
+        pages: "a packed copy, asked for in pages of 2 MiB",
+        command: corelm,
+    }];
     let llama = if row.avx2_only { &options.llama_avx2 } else { &options.llama };
     if let Some(program) = llama {
         // With many tokens in the cache attention weighs enough that either way of doing it may win.
