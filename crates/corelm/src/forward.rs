@@ -200,32 +200,35 @@ impl Forward<'_, '_> {
         Some(())
     }
 
-    /// The same for some tokens and the same heads of each; the workers share out the heads.
+    /// The same for some tokens and the same heads of each; the workers share out the query heads, a few at a time.
     fn attend_tokens(&mut self, layer: usize, tokens: Range<usize>, heads: Range<usize>) -> Option<()> {
         let (ops, config, widths, kv, s) = (self.ops, self.config, self.widths, &self.kv, &mut self.s);
         let scale = 1.0 / libm::sqrtf(config.head_dim as f32);
-        let width = NonZeroUsize::new(config.group.get().checked_mul(config.head_dim)?)?;
+        let width = config.group.get().checked_mul(config.head_dim)?; // of the heads of one key and value head
+        let part = NonZeroUsize::new(widths.together.checked_mul(config.head_dim)?)?;
         let qkv = &*s.qkv;
-        let attend = |i: usize, head: usize, att: &mut [f32], scores: &mut [f32]| {
+        // Some query heads of token `i`, which begin at value `start` of those asked for.
+        let attend = |i: usize, start: usize, att: &mut [f32], scores: &mut [f32]| {
             let n = kv.len().checked_add(i)?.checked_add(1)?;
-            let q = row(row(qkv, widths.qkv, i)?, width.get(), head)?; // (group, head_dim)
+            let start = start.checked_add(heads.start.checked_mul(width)?)?;
+            let head = start.checked_div(width)?;
+            let q = row(qkv, widths.qkv, i)?.get(start..start.checked_add(att.len())?)?; // (together, head_dim)
             ops.attend(att, q, kv.keys(layer, head, n)?, kv.values(layer, head, n)?, scale, scores);
             Some(())
         };
         let rows = tokens.start.checked_mul(widths.q)?..tokens.end.checked_mul(widths.q)?;
         let att = TileMut::new(s.att.get_mut(rows)?, widths.q); // (tokens, n_kv_heads * width)
-        let (att, _) = att.split_at_col(heads.end.checked_mul(width.get())?);
-        let (_, att) = att.split_at_col(heads.start.checked_mul(width.get())?);
+        let (att, _) = att.split_at_col(heads.end.checked_mul(width)?);
+        let (_, att) = att.split_at_col(heads.start.checked_mul(width)?);
         let is_done = AtomicBool::new(true);
-        let for_head = |columns: Range<usize>, mut att: TileMut<'_>, scores: &mut [f32]| {
-            let head = heads.start.wrapping_add(columns.start / width);
+        let for_part = |columns: Range<usize>, mut att: TileMut<'_>, scores: &mut [f32]| {
             for (row, i) in tokens.clone().enumerate() {
-                if att.row_mut(row).and_then(|att| attend(i, head, att, scores)).is_none() {
+                if att.row_mut(row).and_then(|att| attend(i, columns.start, att, scores)).is_none() {
                     is_done.store(false, Ordering::Relaxed);
                 }
             }
         };
-        for_each_columns_with(self.workers, att, width, s.scores, widths.scores, &for_head);
+        for_each_columns_with(self.workers, att, part, s.scores, widths.scores, &for_part);
         is_done.into_inner().then_some(())
     }
 

@@ -24,10 +24,11 @@ pub(crate) struct Widths {
     pub(crate) ffn: usize,
     pub(crate) rope: usize,
     pub(crate) vocab: usize,
-    /// Scores that one key and value head keeps, for the queries that pass over it together; none where the weights of
-    /// attention are not rounded.
+    /// Query heads that pass over the cache together: all of a key and value head, or as many as are worth it.
+    pub(crate) together: usize,
+    /// Scores that these keep; none where the weights of attention are not rounded.
     pub(crate) scores: usize,
-    pub(crate) n_kv_heads: usize,
+    pub(crate) n_heads: usize,
 }
 
 /// Intermediates of up to `n_batch` tokens.
@@ -41,14 +42,16 @@ pub(crate) struct Scratch<'a> {
     pub(crate) att: &'a mut [f32],      // (n_batch, q)       what attention gives
     pub(crate) ffn: &'a mut [f32],      // (n_batch, ffn)     gate and up; then (n_batch, hidden)
     pub(crate) cos_sin: &'a mut [f32],  // (n_batch, rope)    angles of each token's position
-    pub(crate) scores: &'a mut [f32],   // (n_kv_heads, scores)
+    pub(crate) scores: &'a mut [f32],   // (n_heads / together, scores)
     pub(crate) logits: &'a mut [f32],   // (vocab)            of the last token
 }
 
 impl Widths {
     pub(crate) fn new(config: &Config, session: &SessionConfig) -> Option<Self> {
         let (q, kv, hidden) = (config.q_dim(), config.kv_dim(), config.hidden_dim);
-        let together = if session.kv_type == KvType::F16 { config.group.get().min(QUERIES) } else { 0 };
+        let group = config.group.get();
+        let together = if group.is_multiple_of(QUERIES) { QUERIES } else { group };
+        let keeps_scores = session.kv_type == KvType::F16;
         let is_gated = config.arch != Architecture::Gpt2;
         Some(Self {
             dim: config.dim,
@@ -59,13 +62,15 @@ impl Widths {
             ffn: if is_gated { hidden.checked_mul(2)? } else { hidden },
             rope: config.rope.map_or(0, |rope| rope.n_dims),
             vocab: config.vocab_size,
-            scores: session.n_ctx.checked_mul(together)?,
-            n_kv_heads: config.n_kv_heads,
+            together,
+            scores: if keeps_scores { session.n_ctx.checked_mul(together.min(QUERIES))? } else { 0 },
+            n_heads: config.n_heads,
         })
     }
 
     fn all_scores(self) -> Result<usize, ArenaError> {
-        self.scores.checked_mul(self.n_kv_heads).ok_or(ArenaError::TooLarge)
+        let parts = self.n_heads.checked_div(self.together).unwrap_or(0);
+        self.scores.checked_mul(parts).ok_or(ArenaError::TooLarge)
     }
 
     /// Blocks of the widest row that a product reads.
