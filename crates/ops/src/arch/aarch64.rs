@@ -1,8 +1,9 @@
 //! aarch64: Advanced SIMD.
 
+mod dotprod;
 mod neon;
 
 use crate::table::OpTable;
 
 /// Everything above scalar, lowest first.
-pub(crate) static TABLES: &[OpTable] = &[neon::TABLE];
+pub(crate) static TABLES: &[OpTable] = &[neon::TABLE, dotprod::TABLE];

@@ -1,29 +1,30 @@
 //! Advanced SIMD as every aarch64 CPU has it: eight f32 lanes in two registers; integer products by SMULL and SADALP.
 
+pub(super) mod panels;
+mod quantize;
+
 use core::arch::aarch64::*;
 use core::arch::asm;
 
 use crate::arch::exp::{self, Exponent};
-use crate::block::{Bf16, Block, BlockQ8_0, F16, F32, QK};
+use crate::block::{Bf16, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, F32, QK};
 use crate::cpu::Feature;
 use crate::floats::Floats;
 use crate::lanes::{Lanes, lane_ops};
 use crate::product::product;
-use crate::quantize;
-use crate::scalar;
 use crate::table::{Backend, OpTable};
 
 pub(crate) const TABLE: OpTable = OpTable {
     backend: Backend::Neon,
     needs: Feature::NEON,
-    quantize_q8_0,
+    quantize_q8_0: quantize::q8_0,
     f32: product!(Floats<F32x8, F32, 8>, 2, 2, 4, target_feature(enable = "neon")),
     f16: product!(Floats<F32x8, F16, 8>, 2, 2, 4, target_feature(enable = "neon")),
     bf16: product!(Floats<F32x8, Bf16, 8>, 2, 2, 4, target_feature(enable = "neon")),
     quantize_q8: quantize::q8,
-    q8_0: scalar::Q8_0,
-    q4_0: scalar::Q4_0,
-    q4_1: scalar::Q4_1,
+    q8_0: panels::Q8_0,
+    q4_0: panels::Q4_0,
+    q4_1: panels::Q4_1,
     lanes: LANE_OPS,
 };
 
@@ -56,6 +57,40 @@ fn load8(bytes: &[u8; 8]) -> uint8x8_t {
     loaded
 }
 
+/// Loads 32 bytes at any address; see [`load16`].
+#[inline(always)]
+fn load32(bytes: &[u8; 32]) -> [uint8x16_t; 2] {
+    let (low, high);
+    // SAFETY: reads the 32 bytes of the array, whose address is passed, and touches nothing else.
+    unsafe {
+        asm!("ld1 {{{0:v}.16b}}, [{2}], #16", "ld1 {{{1:v}.16b}}, [{2}]", out(vreg) low, out(vreg) high,
+            inout(reg) bytes.as_ptr() => _, options(pure, readonly, nostack, preserves_flags));
+    }
+    [low, high]
+}
+
+/// Loads 64 bytes at any address; see [`load16`]. The instruction wants neighbouring registers.
+#[inline(always)]
+fn load64(bytes: &[u8; 64]) -> [uint8x16_t; 4] {
+    let (a, b, c, d);
+    // SAFETY: reads the 64 bytes of the array, whose address is passed, and touches nothing else.
+    unsafe {
+        asm!("ld1 {{v0.16b-v3.16b}}, [{0}]", in(reg) bytes.as_ptr(), out("v0") a, out("v1") b, out("v2") c,
+            out("v3") d, options(pure, readonly, nostack, preserves_flags));
+    }
+    [a, b, c, d]
+}
+
+/// Stores 64 bytes at any address; see [`load64`].
+#[inline(always)]
+fn store64(bytes: &mut [u8; 64], [a, b, c, d]: [uint8x16_t; 4]) {
+    // SAFETY: writes the 64 bytes of the array, whose address is passed, and touches nothing else.
+    unsafe {
+        asm!("st1 {{v0.16b-v3.16b}}, [{0}]", in(reg) bytes.as_mut_ptr(), in("v0") a, in("v1") b, in("v2") c,
+            in("v3") d, options(nostack, preserves_flags));
+    }
+}
+
 /// Stores 16 bytes at any address; see [`load16`].
 #[inline(always)]
 fn store16(bytes: &mut [u8; 16], x: uint8x16_t) {
@@ -73,6 +108,18 @@ macro_rules! neon {
         // casts of an array's address to the same number of bytes.
         unsafe { $body }
     };
+}
+
+use neon;
+
+/// The nibbles of a block, 0–15: the low ones, then the high ones.
+#[inline(always)]
+pub(super) fn load_nibbles(qs: &[u8; QK / 2]) -> [int8x16_t; 2] {
+    let packed = load16(qs);
+    neon!([
+        vreinterpretq_s8_u8(vandq_u8(packed, vdupq_n_u8(15))),
+        vreinterpretq_s8_u8(vshrq_n_u8::<4>(packed))
+    ])
 }
 
 /// Two registers of four f32.
@@ -240,33 +287,4 @@ impl Exponent<8> for F32x8 {
 #[target_feature(enable = "neon")]
 fn exp(x: F32x8) -> F32x8 {
     exp::exp(x)
-}
-
-/// As `quantize::q8_0`; FCVTAS rounds halves away from zero.
-#[target_feature(enable = "neon")]
-fn quantize_q8_0(dst: &mut [BlockQ8_0], src: &[f32]) {
-    for (block, values) in dst.iter_mut().zip(src.as_chunks::<QK>().0) {
-        let (quarters, _) = values.as_chunks::<8>();
-        let mut x = [F32x8::splat(0.0); 4];
-        x.iter_mut().zip(quarters).for_each(|(x, quarter)| *x = F32x8::load(quarter));
-        // Magnitudes are ordered like their bits.
-        let bits = |x| vreinterpretq_u32_f32(vabsq_f32(x));
-        let max = x.map(|x| vmaxq_u32(bits(x.0), bits(x.1)));
-        let max = vmaxvq_u32(max.into_iter().fold(vdupq_n_u32(0), |a, b| vmaxq_u32(a, b)));
-        if quantize::is_non_finite(max) {
-            *block = BlockQ8_0 { d: quantize::POISON, ..Block::ZERO };
-            continue;
-        }
-        let d = f32::from_bits(max) / 127.0;
-        let id = vdupq_n_f32(quantize::inverse(d));
-        block.d = F16::new(d);
-        let [a, b, c, e] = x.map(|x| {
-            let quants = |x| vmovn_s32(vcvtaq_s32_f32(vmulq_f32(x, id)));
-            vmovn_s16(vcombine_s16(quants(x.0), quants(x.1)))
-        });
-        // SAFETY: 32 bytes, seen as two times 16.
-        let [low, high] = unsafe { &mut *block.qs.as_mut_ptr().cast::<[[u8; 16]; 2]>() };
-        store16(low, vreinterpretq_u8_s8(vcombine_s8(a, b)));
-        store16(high, vreinterpretq_u8_s8(vcombine_s8(c, e)));
-    }
 }

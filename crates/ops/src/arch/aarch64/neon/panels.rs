@@ -1,0 +1,543 @@
+//! Products of quantized weights by SMULL and SADALP, and what the other back-ends share: gathering panels, scales, the
+//! products of single rows.
+
+use core::arch::aarch64::*;
+use core::arch::asm;
+use core::mem::offset_of;
+
+use super::{load_nibbles, load32, load64, neon, store64};
+use crate::block::{BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, QK};
+use crate::panel::{self, BlockQ8, Kernel, PANEL_ROWS, PanelQ4_0, PanelQ4_1, PanelQ8_0, Results, is_enough};
+
+pub(in crate::arch::aarch64) const Q4_0: Kernel<PanelQ4_0> =
+    Kernel { dot: dot_q4_0, pack: pack_q4_0, accumulate: accumulate };
+pub(in crate::arch::aarch64) const Q4_1: Kernel<PanelQ4_1> =
+    Kernel { dot: dot_q4_1, pack: pack_q4_1, accumulate: accumulate };
+pub(in crate::arch::aarch64) const Q8_0: Kernel<PanelQ8_0> =
+    Kernel { dot: dot_q8_0, pack: pack_q8_0, accumulate: accumulate };
+
+/// Four quants of each of sixteen rows: rows `4 * i..4 * i + 4` in register `i`.
+pub(in crate::arch::aarch64) type Group = [int8x16_t; 4];
+
+/// Four words of 32 bits of four rows, turned over: word `i` of all rows in register `i`.
+#[inline]
+#[target_feature(enable = "neon")]
+fn transpose([a, b, c, d]: [uint8x16_t; 4]) -> [uint8x16_t; 4] {
+    let words = vreinterpretq_u32_u8;
+    let low = |a, b| vreinterpretq_u64_u32(vzip1q_u32(words(a), words(b)));
+    let high = |a, b| vreinterpretq_u64_u32(vzip2q_u32(words(a), words(b)));
+    let (ab_low, ab_high, cd_low, cd_high) = (low(a, b), high(a, b), low(c, d), high(c, d));
+    [
+        vreinterpretq_u8_u64(vzip1q_u64(ab_low, cd_low)),
+        vreinterpretq_u8_u64(vzip2q_u64(ab_low, cd_low)),
+        vreinterpretq_u8_u64(vzip1q_u64(ab_high, cd_high)),
+        vreinterpretq_u8_u64(vzip2q_u64(ab_high, cd_high)),
+    ]
+}
+
+/// Where one block of each of sixteen rows starts.
+#[derive(Clone, Copy)]
+struct SixteenRows {
+    first: *const u8,
+    /// Bytes from a row to the next.
+    stride: usize,
+}
+
+impl SixteenRows {
+    /// Rows that start at `blocks`, `stride` blocks apart, with `n` blocks each; `None` when there are fewer, or when
+    /// halves cannot be loaded at once as they lie at odd addresses.
+    #[inline(always)]
+    fn new<B>(blocks: &[B], stride: usize, n: usize) -> Option<Self> {
+        const { assert!(size_of::<B>() % 2 == 0) };
+        let first = blocks.as_ptr().cast::<u8>();
+        if !is_enough(blocks.len(), stride, PANEL_ROWS, n) || first.addr() % 2 != 0 {
+            return None;
+        }
+        Some(Self { first, stride: stride.wrapping_mul(size_of::<B>()) })
+    }
+
+    /// The half `offset` bytes into each row.
+    ///
+    /// # Safety
+    ///
+    /// The rows have two bytes there.
+    #[inline]
+    #[target_feature(enable = "neon")]
+    unsafe fn halves(self, offset: usize) -> [uint16x8_t; 2] {
+        let zero = vdupq_n_u16(0);
+        let (low, high);
+        // SAFETY: reads two bytes of each row, which the caller says are there, at even addresses.
+        unsafe {
+            asm!(
+                "ld1 {{{a:v}.h}}[0], [{p}], {s}",
+                "ld1 {{{a:v}.h}}[1], [{p}], {s}",
+                "ld1 {{{a:v}.h}}[2], [{p}], {s}",
+                "ld1 {{{a:v}.h}}[3], [{p}], {s}",
+                "ld1 {{{a:v}.h}}[4], [{p}], {s}",
+                "ld1 {{{a:v}.h}}[5], [{p}], {s}",
+                "ld1 {{{a:v}.h}}[6], [{p}], {s}",
+                "ld1 {{{a:v}.h}}[7], [{p}], {s}",
+                "ld1 {{{b:v}.h}}[0], [{p}], {s}",
+                "ld1 {{{b:v}.h}}[1], [{p}], {s}",
+                "ld1 {{{b:v}.h}}[2], [{p}], {s}",
+                "ld1 {{{b:v}.h}}[3], [{p}], {s}",
+                "ld1 {{{b:v}.h}}[4], [{p}], {s}",
+                "ld1 {{{b:v}.h}}[5], [{p}], {s}",
+                "ld1 {{{b:v}.h}}[6], [{p}], {s}",
+                "ld1 {{{b:v}.h}}[7], [{p}], {s}",
+                a = inout(vreg) zero => low, b = inout(vreg) zero => high,
+                p = inout(reg) self.first.wrapping_add(offset) => _, s = in(reg) self.stride,
+                options(pure, readonly, nostack, preserves_flags)
+            );
+        }
+        [low, high]
+    }
+
+    /// The fours of 16 bytes of each row, `offset` bytes into it, one row beside the other.
+    ///
+    /// # Safety
+    ///
+    /// The rows have 16 bytes there.
+    #[inline]
+    #[target_feature(enable = "neon")]
+    unsafe fn interleaved(self, offset: usize) -> [[uint8x16_t; 4]; 4] {
+        let mut from = self.first.wrapping_add(offset);
+        let mut four = || {
+            let (a, b, c, d);
+            // SAFETY: reads 16 bytes of each of four rows, which the caller says are there.
+            unsafe {
+                asm!(
+                    "ld1 {{{a:v}.16b}}, [{p}], {s}",
+                    "ld1 {{{b:v}.16b}}, [{p}], {s}",
+                    "ld1 {{{c:v}.16b}}, [{p}], {s}",
+                    "ld1 {{{d:v}.16b}}, [{p}], {s}",
+                    a = out(vreg) a, b = out(vreg) b, c = out(vreg) c, d = out(vreg) d,
+                    p = inout(reg) from, s = in(reg) self.stride,
+                    options(pure, readonly, nostack, preserves_flags)
+                );
+            }
+            transpose([a, b, c, d])
+        };
+        let (a, b, c, d) = (four(), four(), four(), four());
+        [0, 1, 2, 3].map(|g: usize| [a[g % 4], b[g % 4], c[g % 4], d[g % 4]])
+    }
+}
+
+// A panel is aligned to 16, and so is everything in it: the casts below rest on this.
+const _: () = assert!(align_of::<PanelQ4_0>() == 16 && offset_of!(PanelQ4_0, qs) % 16 == 0);
+const _: () = assert!(align_of::<PanelQ4_1>() == 16 && offset_of!(PanelQ4_1, qs) % 16 == 0);
+const _: () = assert!(align_of::<PanelQ8_0>() == 16 && offset_of!(PanelQ8_0, qs) % 16 == 0);
+const _: () = assert!(offset_of!(PanelQ4_0, d) == 0 && offset_of!(PanelQ4_1, d) == 0);
+const _: () = assert!(offset_of!(PanelQ8_0, d) == 0 && offset_of!(PanelQ4_1, m) % 16 == 0);
+
+/// Defines the `pack` of one type of blocks: `$step` gathers one panel from `$rows`, `$at` bytes into them.
+macro_rules! pack {
+    ($name:ident, $panel:ty, $block:ty, |$to:ident, $rows:ident, $at:ident| $step:expr) => {
+        #[target_feature(enable = "neon")]
+        fn $name(panels: &mut [$panel], blocks: &[$block], stride: usize, _ahead: usize) {
+            let Some($rows) = SixteenRows::new(blocks, stride, panels.len()) else {
+                return panel::gather(panels, blocks, stride, PANEL_ROWS);
+            };
+            for (b, $to) in panels.iter_mut().enumerate() {
+                let $at = b * size_of::<$block>();
+                // SAFETY: `SixteenRows::new` found this many blocks; a panel's fields are aligned to 16 and as long as
+                // what is stored.
+                unsafe { $step }
+            }
+        }
+    };
+}
+
+pack!(pack_q4_0, PanelQ4_0, BlockQ4_0, |to, rows, at| {
+    *(&raw mut to.d).cast() = rows.halves(at);
+    *(&raw mut to.qs).cast() = rows.interleaved(at + 2);
+});
+pack!(pack_q4_1, PanelQ4_1, BlockQ4_1, |to, rows, at| {
+    *(&raw mut to.d).cast() = rows.halves(at);
+    *(&raw mut to.m).cast() = rows.halves(at + 2);
+    *(&raw mut to.qs).cast() = rows.interleaved(at + 4);
+});
+pack!(pack_q8_0, PanelQ8_0, BlockQ8_0, |to, rows, at| {
+    *(&raw mut to.d).cast() = rows.halves(at);
+    *(&raw mut to.qs).cast() = [rows.interleaved(at + 2), rows.interleaved(at + 18)];
+});
+
+/// All groups of a panel, a byte to each quant.
+pub(in crate::arch::aarch64) type Unpacked = [Group; 8];
+
+/// Sixteen numbers, one for each row of a panel.
+pub(in crate::arch::aarch64) type Sixteen<T> = [T; 4];
+
+/// A panel as the kernels read it.
+pub(in crate::arch::aarch64) trait Weights: Copy {
+    /// Whether the products of all quants of a block fit 16 bits when every lane adds up eight.
+    const IS_NARROW: bool;
+    /// The scales.
+    fn d(&self) -> &[F16; PANEL_ROWS];
+    /// The least values, where there are any.
+    fn m(&self) -> Option<&[F16; PANEL_ROWS]>;
+    /// What the sum of a block starts with.
+    fn start(x: &BlockQ8) -> i32;
+    /// Groups `g` and `g + 4`, for `g` below 4.
+    fn groups(&self, g: usize) -> [Group; 2];
+    /// All groups, in `room` or where they are.
+    fn unpacked<'a>(&'a self, room: &'a mut Unpacked) -> &'a Unpacked;
+}
+
+/// The low nibbles of a group and the high ones.
+#[inline(always)]
+fn split_nibbles(qs: &[[[u8; 4]; PANEL_ROWS]; 4], g: usize) -> [Group; 2] {
+    // SAFETY: 256 bytes of a panel, aligned to 16 (see the assertions above).
+    let packed = unsafe { &*qs.as_ptr().cast::<[[uint8x16_t; 4]; 4]>() }[g % 4];
+    neon!({
+        let mask = vdupq_n_u8(15);
+        [
+            packed.map(|x| vreinterpretq_s8_u8(vandq_u8(x, mask))),
+            packed.map(|x| vreinterpretq_s8_u8(vshrq_n_u8::<4>(x))),
+        ]
+    })
+}
+
+/// The bytes of a panel of Q8_0.
+#[inline(always)]
+fn read_bytes(qs: &[[[i8; 4]; PANEL_ROWS]; 8]) -> &Unpacked {
+    // SAFETY: 512 bytes of a panel, aligned to 16 (see the assertions above).
+    unsafe { &*qs.as_ptr().cast() }
+}
+
+macro_rules! nibbles {
+    ($panel:ty, |$it:ident| $m:expr, |$x:ident| $start:expr) => {
+        impl Weights for $panel {
+            const IS_NARROW: bool = true;
+            #[inline(always)]
+            fn d(&self) -> &[F16; PANEL_ROWS] {
+                &self.d
+            }
+            #[inline(always)]
+            fn m(&self) -> Option<&[F16; PANEL_ROWS]> {
+                let $it = self;
+                $m
+            }
+            #[inline(always)]
+            fn start($x: &BlockQ8) -> i32 {
+                $start
+            }
+            #[inline(always)]
+            fn groups(&self, g: usize) -> [Group; 2] {
+                split_nibbles(&self.qs, g)
+            }
+            #[inline(always)]
+            fn unpacked<'a>(&'a self, room: &'a mut Unpacked) -> &'a Unpacked {
+                let (low, high) = room.split_at_mut(4);
+                for (g, (low, high)) in low.iter_mut().zip(high).enumerate() {
+                    [*low, *high] = split_nibbles(&self.qs, g);
+                }
+                room
+            }
+        }
+    };
+}
+
+nibbles!(PanelQ4_0, |_panel| None, |x| x.offset);
+nibbles!(PanelQ4_1, |panel| Some(&panel.m), |_x| 0);
+
+impl Weights for PanelQ8_0 {
+    const IS_NARROW: bool = false;
+    #[inline(always)]
+    fn d(&self) -> &[F16; PANEL_ROWS] {
+        &self.d
+    }
+    #[inline(always)]
+    fn m(&self) -> Option<&[F16; PANEL_ROWS]> {
+        None
+    }
+    #[inline(always)]
+    fn start(_: &BlockQ8) -> i32 {
+        0
+    }
+    #[inline(always)]
+    fn groups(&self, g: usize) -> [Group; 2] {
+        let all = read_bytes(&self.qs);
+        [all[g % 4], all[4 + g % 4]]
+    }
+    #[inline(always)]
+    fn unpacked<'a>(&'a self, _: &'a mut Unpacked) -> &'a Unpacked {
+        read_bytes(&self.qs)
+    }
+}
+
+/// The halves of a panel as f32.
+#[inline(always)]
+fn widen(d: &[F16; PANEL_ROWS]) -> Sixteen<float32x4_t> {
+    // SAFETY: 32 bytes of a panel, aligned to 16 (see the assertions above).
+    let [a, b] = unsafe { *d.as_ptr().cast::<[float16x8_t; 2]>() };
+    neon!([
+        vcvt_f32_f16(vget_low_f16(a)),
+        vcvt_high_f32_f16(a),
+        vcvt_f32_f16(vget_low_f16(b)),
+        vcvt_high_f32_f16(b)
+    ])
+}
+
+/// Scales and least values of a panel.
+#[derive(Clone, Copy)]
+pub(in crate::arch::aarch64) struct Scales {
+    d: Sixteen<float32x4_t>,
+    m: Option<Sixteen<float32x4_t>>,
+}
+
+impl Scales {
+    #[inline(always)]
+    pub(in crate::arch::aarch64) fn of(panel: &impl Weights) -> Self {
+        Self { d: widen(panel.d()), m: panel.m().map(widen) }
+    }
+
+    /// `acc = sums * (d_x * d) + acc`, and then `acc = sum_x * d_x * m + acc` where there is an `m`.
+    #[inline(always)]
+    pub(in crate::arch::aarch64) fn add(
+        &self,
+        mut acc: Sixteen<float32x4_t>,
+        sums: Sixteen<int32x4_t>,
+        x: &BlockQ8,
+    ) -> Sixteen<float32x4_t> {
+        for ((acc, sum), d) in acc.iter_mut().zip(sums).zip(self.d) {
+            *acc = neon!(vfmaq_f32(*acc, vcvtq_f32_s32(sum), vmulq_n_f32(d, x.d)));
+        }
+        if let Some(m) = self.m {
+            let least = x.offset as f32 * -0.125 * x.d;
+            acc.iter_mut().zip(m).for_each(|(acc, m)| *acc = neon!(vfmaq_n_f32(*acc, m, least)));
+        }
+        acc
+    }
+}
+
+/// Loads sixteen results.
+#[inline(always)]
+pub(in crate::arch::aarch64) fn load_results(from: &Results) -> Sixteen<float32x4_t> {
+    // SAFETY: sixteen f32 are 64 bytes.
+    load64(unsafe { &*from.as_ptr().cast() }).map(|x| neon!(vreinterpretq_f32_u8(x)))
+}
+
+/// Stores sixteen results.
+#[inline(always)]
+pub(in crate::arch::aarch64) fn store_results(to: &mut Results, x: Sixteen<float32x4_t>) {
+    // SAFETY: sixteen f32 are 64 bytes.
+    store64(unsafe { &mut *to.as_mut_ptr().cast() }, x.map(|x| neon!(vreinterpretq_u8_f32(x))));
+}
+
+/// The quants of activations.
+#[inline(always)]
+pub(in crate::arch::aarch64) fn load_quants(qs: &[i8; QK]) -> [int8x16_t; 2] {
+    // SAFETY: 32 bytes.
+    load32(unsafe { &*qs.as_ptr().cast() }).map(|x| neon!(vreinterpretq_s8_u8(x)))
+}
+
+/// Defines `accumulate::<W>` of one back-end: `$sums::<W, T>(x, groups)` gives what `T` rows of activations make with a
+/// panel whose groups `g` and `g + 4` are `groups(g)`; `$rows` rows share the loads of unpacked weights.
+macro_rules! define_accumulate {
+    ($feature:meta, $rows:literal, $sums:ident) => {
+        #[$feature]
+        pub(in crate::arch::aarch64) fn accumulate<W: Weights>(
+            acc: &mut [Results],
+            x: &[BlockQ8],
+            stride: usize,
+            panels: &[W],
+        ) {
+            if !is_enough(x.len(), stride, panels.len(), acc.len()) {
+                return;
+            }
+            if let [acc] = acc {
+                let mut results = load_results(acc);
+                for (b, panel) in panels.iter().enumerate() {
+                    // SAFETY: `x` is enough.
+                    let x = unsafe { x.get_unchecked(b * stride) };
+                    let [sums] = $sums::<W, 1>([x], |g| panel.groups(g));
+                    results = Scales::of(panel).add(results, sums, x);
+                }
+                return store_results(acc, results);
+            }
+            let mut room = EMPTY;
+            for (b, panel) in panels.iter().enumerate() {
+                // SAFETY: `x` is enough.
+                let x = unsafe { x.get_unchecked(b * stride..).get_unchecked(..acc.len()) };
+                let (scales, groups) = (Scales::of(panel), panel.unpacked(&mut room));
+                let groups = |g: usize| [groups[g % 4], groups[4 + g % 4]];
+                let ((tiles, last), (x_tiles, x_last)) = (acc.as_chunks_mut::<$rows>(), x.as_chunks());
+                for (acc, x) in tiles.iter_mut().zip(x_tiles) {
+                    let sums = $sums::<W, $rows>(x.each_ref(), groups);
+                    for ((acc, sums), x) in acc.iter_mut().zip(sums).zip(x) {
+                        store_results(acc, scales.add(load_results(acc), sums, x));
+                    }
+                }
+                for (acc, x) in last.iter_mut().zip(x_last) {
+                    let [sums] = $sums::<W, 1>([x], groups);
+                    store_results(acc, scales.add(load_results(acc), sums, x));
+                }
+            }
+        }
+    };
+}
+pub(in crate::arch::aarch64) use define_accumulate;
+
+/// Room for unpacked weights.
+// SAFETY: registers of zeros.
+pub(in crate::arch::aarch64) const EMPTY: Unpacked = unsafe { core::mem::zeroed() };
+
+/// Calls `$step::<LANE>` for the lanes 0 to 3.
+macro_rules! for_lanes {
+    ($step:ident($($arg:expr),*)) => {
+        $step::<0>($($arg),*);
+        $step::<1>($($arg),*);
+        $step::<2>($($arg),*);
+        $step::<3>($($arg),*);
+    };
+}
+
+pub(in crate::arch::aarch64) use for_lanes;
+
+define_accumulate!(target_feature(enable = "neon"), 2, sums);
+
+/// The sums of products for `T` rows of activations. In pairs of rows of the panel where 16 bits hold the sums of all
+/// eight groups (8 * 15 * 127, and twice that across lanes); else only those of two (2 * 128 * 127).
+#[inline]
+#[target_feature(enable = "neon")]
+fn sums<W: Weights, const T: usize>(
+    x: [&BlockQ8; T],
+    groups: impl Fn(usize) -> [Group; 2],
+) -> [Sixteen<int32x4_t>; T] {
+    let mut sums = x.map(|x| [vdupq_n_s32(W::start(x)); 4]);
+    let x = x.map(|x| load_quants(&x.qs));
+    if W::IS_NARROW {
+        let mut narrow = [[vdupq_n_s16(0); 8]; T];
+        for_lanes!(add_narrow(&mut narrow, &x, &groups));
+        for (sums, narrow) in sums.iter_mut().zip(narrow) {
+            for (sum, [low, high]) in sums.iter_mut().zip(narrow.as_chunks().0) {
+                *sum = vpadalq_s16(*sum, vpaddq_s16(*low, *high));
+            }
+        }
+    } else {
+        let mut wide = [[vdupq_n_s32(0); 8]; T];
+        for_lanes!(add_wide(&mut wide, &x, &groups));
+        for (sums, wide) in sums.iter_mut().zip(wide) {
+            for (sum, [low, high]) in sums.iter_mut().zip(wide.as_chunks().0) {
+                *sum = vpaddq_s32(*low, *high);
+            }
+        }
+    }
+    sums
+}
+
+/// Activations `4 * LANE..4 * LANE + 4` of 16, four times.
+#[inline]
+#[target_feature(enable = "neon")]
+fn splat<const LANE: i32>(x: int8x16_t) -> int8x16_t {
+    vreinterpretq_s8_s32(vdupq_laneq_s32::<LANE>(vreinterpretq_s32_s8(x)))
+}
+
+/// Adds the products of groups `LANE` and `LANE + 4`; the first call starts.
+#[inline]
+#[target_feature(enable = "neon")]
+fn add_narrow<const LANE: i32>(
+    sums: &mut [[int16x8_t; 8]],
+    x: &[[int8x16_t; 2]],
+    groups: &impl Fn(usize) -> [Group; 2],
+) {
+    let [low, high] = groups(LANE as usize);
+    for (sums, [x_low, x_high]) in sums.iter_mut().zip(x) {
+        let (x_low, x_high) = (splat::<LANE>(*x_low), splat::<LANE>(*x_high));
+        for (([a, b], low), high) in sums.as_chunks_mut().0.iter_mut().zip(low).zip(high) {
+            (*a, *b) = if LANE == 0 {
+                (vmull_s8(vget_low_s8(low), vget_low_s8(x_low)), vmull_high_s8(low, x_low))
+            } else {
+                (vmlal_s8(*a, vget_low_s8(low), vget_low_s8(x_low)), vmlal_high_s8(*b, low, x_low))
+            };
+            *a = vmlal_s8(*a, vget_low_s8(high), vget_low_s8(x_high));
+            *b = vmlal_high_s8(*b, high, x_high);
+        }
+    }
+}
+
+/// As [`add_narrow`], to 32 bits.
+#[inline]
+#[target_feature(enable = "neon")]
+fn add_wide<const LANE: i32>(
+    sums: &mut [[int32x4_t; 8]],
+    x: &[[int8x16_t; 2]],
+    groups: &impl Fn(usize) -> [Group; 2],
+) {
+    let [low, high] = groups(LANE as usize);
+    for (sums, [x_low, x_high]) in sums.iter_mut().zip(x) {
+        let (x_low, x_high) = (splat::<LANE>(*x_low), splat::<LANE>(*x_high));
+        for (([a, b], low), high) in sums.as_chunks_mut().0.iter_mut().zip(low).zip(high) {
+            let pairs = vmull_s8(vget_low_s8(low), vget_low_s8(x_low));
+            let more = vmull_high_s8(low, x_low);
+            let pairs = vmlal_s8(pairs, vget_low_s8(high), vget_low_s8(x_high));
+            let more = vmlal_high_s8(more, high, x_high);
+            (*a, *b) = if LANE == 0 {
+                (vpaddlq_s16(pairs), vpaddlq_s16(more))
+            } else {
+                (vpadalq_s16(*a, pairs), vpadalq_s16(*b, more))
+            };
+        }
+    }
+}
+
+/// Defines the products of single rows with some CPU features and their sum of products of 32 quants.
+macro_rules! define_dot {
+    ($feature:meta, $dot_quants:ident) => {
+        #[$feature]
+        pub(in crate::arch::aarch64) fn dot_q8_0(x: &[BlockQ8_0], w: &[BlockQ8_0]) -> f32 {
+            let blocks = x.iter().zip(w);
+            blocks.fold(0.0, |acc, (x, w)| {
+                let sum = $dot_quants(load_quants(&x.qs), load_quants(&w.qs));
+                fused(sum as f32, widen_one(x.d) * widen_one(w.d), acc)
+            })
+        }
+
+        #[$feature]
+        pub(in crate::arch::aarch64) fn dot_q4_0(x: &[BlockQ8_0], w: &[BlockQ4_0]) -> f32 {
+            let blocks = x.iter().zip(w);
+            blocks.fold(0.0, |acc, (x, w)| {
+                let nibbles = load_nibbles(&w.qs).map(|q| vsubq_s8(q, vdupq_n_s8(8)));
+                fused($dot_quants(load_quants(&x.qs), nibbles) as f32, widen_one(x.d) * widen_one(w.d), acc)
+            })
+        }
+
+        #[$feature]
+        pub(in crate::arch::aarch64) fn dot_q4_1(x: &[BlockQ8_0], w: &[BlockQ4_1]) -> f32 {
+            let blocks = x.iter().zip(w);
+            blocks.fold(0.0, |acc, (x, w)| {
+                let (quants, dx) = (load_quants(&x.qs), widen_one(x.d));
+                let sum = $dot_quants(quants, load_nibbles(&w.qs));
+                let acc = fused(sum as f32, dx * widen_one(w.d), acc);
+                let sum = i32::from(vaddlvq_s8(quants[0])) + i32::from(vaddlvq_s8(quants[1]));
+                fused(sum as f32 * dx, widen_one(w.m), acc)
+            })
+        }
+    };
+}
+pub(in crate::arch::aarch64) use define_dot;
+
+define_dot!(target_feature(enable = "neon"), dot_quants);
+
+/// The sum of products of all quants, -128 among them.
+#[inline]
+#[target_feature(enable = "neon")]
+fn dot_quants([a, b]: [int8x16_t; 2], [c, d]: [int8x16_t; 2]) -> i32 {
+    let sums = vpaddlq_s16(vmull_s8(vget_low_s8(a), vget_low_s8(c)));
+    let sums = vpadalq_s16(sums, vmull_high_s8(a, c));
+    let sums = vpadalq_s16(sums, vmull_s8(vget_low_s8(b), vget_low_s8(d)));
+    vaddvq_s32(vpadalq_s16(sums, vmull_high_s8(b, d)))
+}
+
+/// One half as f32.
+#[inline(always)]
+pub(in crate::arch::aarch64) fn widen_one(d: F16) -> f32 {
+    neon!(vgetq_lane_f32::<0>(vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(d.to_bits())))))
+}
+
+/// `a * b + c` in one rounding.
+#[inline(always)]
+pub(in crate::arch::aarch64) fn fused(a: f32, b: f32, c: f32) -> f32 {
+    neon!(vget_lane_f32::<0>(vfma_f32(vdup_n_f32(c), vdup_n_f32(a), vdup_n_f32(b))))
+}
