@@ -249,13 +249,17 @@ pub(crate) fn gemm<P: Panel, const CHUNK: usize>(
             }
             for first in (0..m).step_by(MAX_ROWS) {
                 let Some(acc) = acc.0.get_mut(..(m - first).min(MAX_ROWS)) else { return };
+                // Few rows stay where they are until they are done.
                 match start {
-                    0 => acc.fill([0.0; PANEL_ROWS]),
-                    _ => for_each_row(dst, first, col, acc, |acc, dst| *acc = *dst),
+                    0 => clear(acc),
+                    _ if m > MAX_ROWS => for_each_row(dst, first, col, acc, |acc, dst| copy(acc, dst)),
+                    _ => {}
                 }
                 let Some(x) = x.get(start * m + first..) else { return };
                 accumulate(acc, x, m, panels);
-                for_each_row(dst, first, col, acc, |acc, dst| *dst = *acc);
+                if m > MAX_ROWS || end == n_blocks {
+                    for_each_row(dst, first, col, acc, |acc, dst| copy(dst, acc));
+                }
             }
         }
     }
@@ -274,16 +278,13 @@ pub(crate) fn gemm_packed<P: Panel>(
     for (panels, lanes) in weights.panels() {
         for first in (0..m).step_by(MAX_ROWS) {
             let Some(acc) = acc.0.get_mut(..(m - first).min(MAX_ROWS)) else { return };
-            acc.fill([0.0; PANEL_ROWS]);
+            clear(acc);
             let Some(x) = x.get(first..) else { return };
             accumulate(acc, x, m, panels);
             for (i, acc) in acc.iter().enumerate() {
                 let dst = dst.row_mut(first + i).and_then(|row| row.get_mut(col..));
                 let (Some(dst), Some(acc)) = (dst, acc.get(lanes.clone())) else { return };
-                match (dst.first_chunk_mut(), acc.first_chunk::<PANEL_ROWS>()) {
-                    (Some(dst), Some(acc)) => *dst = *acc,
-                    _ => dst.iter_mut().zip(acc).for_each(|(dst, acc)| *dst = *acc),
-                }
+                copy(dst, acc);
             }
         }
         col += lanes.len();
@@ -305,21 +306,38 @@ pub(crate) fn for_each_block<P: Panel>(
     weights.rest().blocks().iter().zip(dst).for_each(|(block, dst)| f(dst, block));
 }
 
-/// Calls `f` with every value of `acc` that lies inside `dst`, and its place there.
+/// Calls `f` with each row of `acc` and what there is of its place in `dst`.
 #[inline(always)]
 fn for_each_row(
     dst: &mut TileMut<'_>,
     first: usize,
     col: usize,
     acc: &mut [Results],
-    f: impl Fn(&mut f32, &mut f32),
+    f: impl Fn(&mut [f32], &mut [f32]),
 ) {
     for (i, acc) in acc.iter_mut().enumerate() {
         let Some(dst) = dst.row_mut(first + i).and_then(|row| row.get_mut(col..)) else { return };
-        match dst.first_chunk_mut::<PANEL_ROWS>() {
-            // A length known to the compiler: registers, not a call.
-            Some(dst) => acc.iter_mut().zip(dst).for_each(|(acc, dst)| f(acc, dst)),
-            None => acc.iter_mut().zip(dst).for_each(|(acc, dst)| f(acc, dst)),
-        }
+        f(acc, dst);
+    }
+}
+
+/// Zeros. A length known to the compiler makes a few stores of it, not a call.
+#[inline(always)]
+fn clear(acc: &mut [Results]) {
+    match acc {
+        [acc] => *acc = [0.0; PANEL_ROWS],
+        acc => acc.fill([0.0; PANEL_ROWS]),
+    }
+}
+
+/// `to[i] = from[i]`. Sixteen values by fours: as much as compilers copy without a call where addresses must be aligned.
+#[inline(always)]
+fn copy(to: &mut [f32], from: &[f32]) {
+    let fours = (to.first_chunk_mut::<PANEL_ROWS>(), from.first_chunk::<PANEL_ROWS>());
+    let (Some(to), Some(from)) = fours else {
+        return to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+    };
+    if let ([a, b, c, d], [e, f, g, h]) = (to.as_chunks_mut::<4>().0, from.as_chunks::<4>().0) {
+        (*a, *b, *c, *d) = (*e, *f, *g, *h);
     }
 }

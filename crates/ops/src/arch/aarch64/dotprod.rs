@@ -55,7 +55,7 @@ fn sdot(mut acc: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
 #[target_feature(enable = "neon,dotprod")]
 fn sums<W: Weights, const T: usize>(
     x: [&BlockQ8; T],
-    groups: impl Fn(usize) -> [Group; 2],
+    groups: impl Fn(usize) -> Group,
 ) -> [Sixteen<int32x4_t>; T] {
     let mut sums = x.map(|x| [vdupq_n_s32(W::start(x)); 4]);
     let x = x.map(|x| load_quants(&x.qs));
@@ -69,9 +69,9 @@ fn sums<W: Weights, const T: usize>(
 fn add<const LANE: i32>(
     sums: &mut [Sixteen<int32x4_t>],
     x: &[[int8x16_t; 2]],
-    groups: &impl Fn(usize) -> [Group; 2],
+    groups: &impl Fn(usize) -> Group,
 ) {
-    let [low, high] = groups(LANE as usize);
+    let (low, high) = (groups(LANE as usize), groups(4 + LANE as usize));
     for (sums, [x_low, x_high]) in sums.iter_mut().zip(x) {
         sums.iter_mut().zip(low).for_each(|(sum, w)| *sum = sdot_lane::<LANE>(*sum, w, *x_low));
         sums.iter_mut().zip(high).for_each(|(sum, w)| *sum = sdot_lane::<LANE>(*sum, w, *x_high));

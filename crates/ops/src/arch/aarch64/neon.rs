@@ -91,6 +91,17 @@ fn store64(bytes: &mut [u8; 64], [a, b, c, d]: [uint8x16_t; 4]) {
     }
 }
 
+/// Stores 32 bytes at any address; see [`load64`].
+#[inline(always)]
+fn store32<T>(to: &mut T, [a, b]: [uint8x16_t; 2]) {
+    const { assert!(size_of::<T>() == 32) };
+    // SAFETY: writes the 32 bytes of `to`, whose address is passed, and touches nothing else.
+    unsafe {
+        asm!("st1 {{v0.16b-v1.16b}}, [{0}]", in(reg) core::ptr::from_mut(to), in("v0") a, in("v1") b,
+            options(nostack, preserves_flags));
+    }
+}
+
 /// Stores 16 bytes at any address; see [`load16`].
 #[inline(always)]
 fn store16(bytes: &mut [u8; 16], x: uint8x16_t) {

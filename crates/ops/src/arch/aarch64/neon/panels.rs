@@ -3,9 +3,8 @@
 
 use core::arch::aarch64::*;
 use core::arch::asm;
-use core::mem::offset_of;
 
-use super::{load_nibbles, load32, load64, neon, store64};
+use super::{load_nibbles, load32, load64, neon, store32, store64};
 use crate::block::{BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, QK};
 use crate::panel::{self, BlockQ8, Kernel, PANEL_ROWS, PanelQ4_0, PanelQ4_1, PanelQ8_0, Results, is_enough};
 
@@ -20,19 +19,21 @@ pub(in crate::arch::aarch64) const Q8_0: Kernel<PanelQ8_0> =
 pub(in crate::arch::aarch64) type Group = [int8x16_t; 4];
 
 /// Four words of 32 bits of four rows, turned over: word `i` of all rows in register `i`.
+///
+/// In zips of words alone: those of 64 bits come out as moves and inserts, two for one.
 #[inline]
 #[target_feature(enable = "neon")]
-fn transpose([a, b, c, d]: [uint8x16_t; 4]) -> [uint8x16_t; 4] {
-    let words = vreinterpretq_u32_u8;
-    let low = |a, b| vreinterpretq_u64_u32(vzip1q_u32(words(a), words(b)));
-    let high = |a, b| vreinterpretq_u64_u32(vzip2q_u32(words(a), words(b)));
-    let (ab_low, ab_high, cd_low, cd_high) = (low(a, b), high(a, b), low(c, d), high(c, d));
+fn transpose(rows: [uint8x16_t; 4]) -> [uint8x16_t; 4] {
+    let [a, b, c, d] = rows.map(|x| vreinterpretq_u32_u8(x));
+    let (ac_low, ac_high) = (vzip1q_u32(a, c), vzip2q_u32(a, c));
+    let (bd_low, bd_high) = (vzip1q_u32(b, d), vzip2q_u32(b, d));
     [
-        vreinterpretq_u8_u64(vzip1q_u64(ab_low, cd_low)),
-        vreinterpretq_u8_u64(vzip2q_u64(ab_low, cd_low)),
-        vreinterpretq_u8_u64(vzip1q_u64(ab_high, cd_high)),
-        vreinterpretq_u8_u64(vzip2q_u64(ab_high, cd_high)),
+        vzip1q_u32(ac_low, bd_low),
+        vzip2q_u32(ac_low, bd_low),
+        vzip1q_u32(ac_high, bd_high),
+        vzip2q_u32(ac_high, bd_high),
     ]
+    .map(|x| vreinterpretq_u8_u32(x))
 }
 
 /// Where one block of each of sixteen rows starts.
@@ -63,9 +64,8 @@ impl SixteenRows {
     /// The rows have two bytes there.
     #[inline]
     #[target_feature(enable = "neon")]
-    unsafe fn halves(self, offset: usize) -> [uint16x8_t; 2] {
-        let zero = vdupq_n_u16(0);
-        let (low, high);
+    unsafe fn halves(self, offset: usize) -> [uint8x16_t; 2] {
+        let (low, high): (uint8x16_t, uint8x16_t);
         // SAFETY: reads two bytes of each row, which the caller says are there, at even addresses.
         unsafe {
             asm!(
@@ -85,7 +85,7 @@ impl SixteenRows {
                 "ld1 {{{b:v}.h}}[5], [{p}], {s}",
                 "ld1 {{{b:v}.h}}[6], [{p}], {s}",
                 "ld1 {{{b:v}.h}}[7], [{p}], {s}",
-                a = inout(vreg) zero => low, b = inout(vreg) zero => high,
+                a = out(vreg) low, b = out(vreg) high,
                 p = inout(reg) self.first.wrapping_add(offset) => _, s = in(reg) self.stride,
                 options(pure, readonly, nostack, preserves_flags)
             );
@@ -123,13 +123,6 @@ impl SixteenRows {
     }
 }
 
-// A panel is aligned to 16, and so is everything in it: the casts below rest on this.
-const _: () = assert!(align_of::<PanelQ4_0>() == 16 && offset_of!(PanelQ4_0, qs) % 16 == 0);
-const _: () = assert!(align_of::<PanelQ4_1>() == 16 && offset_of!(PanelQ4_1, qs) % 16 == 0);
-const _: () = assert!(align_of::<PanelQ8_0>() == 16 && offset_of!(PanelQ8_0, qs) % 16 == 0);
-const _: () = assert!(offset_of!(PanelQ4_0, d) == 0 && offset_of!(PanelQ4_1, d) == 0);
-const _: () = assert!(offset_of!(PanelQ8_0, d) == 0 && offset_of!(PanelQ4_1, m) % 16 == 0);
-
 /// Defines the `pack` of one type of blocks: `$step` gathers one panel from `$rows`, `$at` bytes into them.
 macro_rules! pack {
     ($name:ident, $panel:ty, $block:ty, |$to:ident, $rows:ident, $at:ident| $step:expr) => {
@@ -140,8 +133,7 @@ macro_rules! pack {
             };
             for (b, $to) in panels.iter_mut().enumerate() {
                 let $at = b * size_of::<$block>();
-                // SAFETY: `SixteenRows::new` found this many blocks; a panel's fields are aligned to 16 and as long as
-                // what is stored.
+                // SAFETY: `SixteenRows::new` found this many blocks.
                 unsafe { $step }
             }
         }
@@ -149,17 +141,19 @@ macro_rules! pack {
 }
 
 pack!(pack_q4_0, PanelQ4_0, BlockQ4_0, |to, rows, at| {
-    *(&raw mut to.d).cast() = rows.halves(at);
-    *(&raw mut to.qs).cast() = rows.interleaved(at + 2);
+    store32(&mut to.d, rows.halves(at));
+    store256(&mut to.qs, rows.interleaved(at + 2));
 });
 pack!(pack_q4_1, PanelQ4_1, BlockQ4_1, |to, rows, at| {
-    *(&raw mut to.d).cast() = rows.halves(at);
-    *(&raw mut to.m).cast() = rows.halves(at + 2);
-    *(&raw mut to.qs).cast() = rows.interleaved(at + 4);
+    store32(&mut to.d, rows.halves(at));
+    store32(&mut to.m, rows.halves(at + 2));
+    store256(&mut to.qs, rows.interleaved(at + 4));
 });
 pack!(pack_q8_0, PanelQ8_0, BlockQ8_0, |to, rows, at| {
-    *(&raw mut to.d).cast() = rows.halves(at);
-    *(&raw mut to.qs).cast() = [rows.interleaved(at + 2), rows.interleaved(at + 18)];
+    let (low, high) = to.qs.split_at_mut(4);
+    store32(&mut to.d, rows.halves(at));
+    store256(low, rows.interleaved(at + 2));
+    store256(high, rows.interleaved(at + 18));
 });
 
 /// All groups of a panel, a byte to each quant.
@@ -170,45 +164,88 @@ pub(in crate::arch::aarch64) type Sixteen<T> = [T; 4];
 
 /// A panel as the kernels read it.
 pub(in crate::arch::aarch64) trait Weights: Copy {
-    /// Whether the products of all quants of a block fit 16 bits when every lane adds up eight.
+    /// Whether 16 bits hold the sum of eight products.
     const IS_NARROW: bool;
+    /// What quants are unpacked from.
+    type Bytes: Copy;
     /// The scales.
     fn d(&self) -> &[F16; PANEL_ROWS];
     /// The least values, where there are any.
     fn m(&self) -> Option<&[F16; PANEL_ROWS]>;
     /// What the sum of a block starts with.
     fn start(x: &BlockQ8) -> i32;
-    /// Groups `g` and `g + 4`, for `g` below 4.
-    fn groups(&self, g: usize) -> [Group; 2];
-    /// All groups, in `room` or where they are.
-    fn unpacked<'a>(&'a self, room: &'a mut Unpacked) -> &'a Unpacked;
+    /// Loads the quants.
+    fn bytes(&self) -> Self::Bytes;
+    /// Group `g`, below 8.
+    fn group(bytes: &Self::Bytes, g: usize) -> Group;
 }
 
-/// The low nibbles of a group and the high ones.
+/// Loads 256 bytes at any address: with fixed registers, so that nothing but the loads is left.
 #[inline(always)]
-fn split_nibbles(qs: &[[[u8; 4]; PANEL_ROWS]; 4], g: usize) -> [Group; 2] {
-    // SAFETY: 256 bytes of a panel, aligned to 16 (see the assertions above).
-    let packed = unsafe { &*qs.as_ptr().cast::<[[uint8x16_t; 4]; 4]>() }[g % 4];
-    neon!({
-        let mask = vdupq_n_u8(15);
-        [
-            packed.map(|x| vreinterpretq_s8_u8(vandq_u8(x, mask))),
-            packed.map(|x| vreinterpretq_s8_u8(vshrq_n_u8::<4>(x))),
-        ]
-    })
+fn load256<T>(from: &T) -> [[uint8x16_t; 4]; 4] {
+    const { assert!(size_of::<T>() == 256) };
+    let (a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p);
+    // SAFETY: reads the 256 bytes of `from`, whose address is passed.
+    unsafe {
+        asm!(
+            "ld1 {{v16.16b-v19.16b}}, [{0}], #64",
+            "ld1 {{v20.16b-v23.16b}}, [{0}], #64",
+            "ld1 {{v24.16b-v27.16b}}, [{0}], #64",
+            "ld1 {{v28.16b-v31.16b}}, [{0}]",
+            inout(reg) core::ptr::from_ref(from) => _,
+            out("v16") a, out("v17") b, out("v18") c, out("v19") d, out("v20") e, out("v21") f, out("v22") g,
+            out("v23") h, out("v24") i, out("v25") j, out("v26") k, out("v27") l, out("v28") m, out("v29") n,
+            out("v30") o, out("v31") p,
+            options(pure, readonly, nostack, preserves_flags)
+        );
+    }
+    [[a, b, c, d], [e, f, g, h], [i, j, k, l], [m, n, o, p]]
 }
 
-/// The bytes of a panel of Q8_0.
+/// Stores 256 bytes at any address; see [`load256`].
+///
+/// # Safety
+///
+/// They are there.
 #[inline(always)]
-fn read_bytes(qs: &[[[i8; 4]; PANEL_ROWS]; 8]) -> &Unpacked {
-    // SAFETY: 512 bytes of a panel, aligned to 16 (see the assertions above).
-    unsafe { &*qs.as_ptr().cast() }
+unsafe fn store256<T>(to: &mut T, x: [[uint8x16_t; 4]; 4])
+where
+    T: ?Sized,
+{
+    let [[a, b, c, d], [e, f, g, h], [i, j, k, l], [m, n, o, p]] = x;
+    // SAFETY: writes 256 bytes that the caller says are there.
+    unsafe {
+        asm!(
+            "st1 {{v16.16b-v19.16b}}, [{0}], #64",
+            "st1 {{v20.16b-v23.16b}}, [{0}], #64",
+            "st1 {{v24.16b-v27.16b}}, [{0}], #64",
+            "st1 {{v28.16b-v31.16b}}, [{0}]",
+            inout(reg) core::ptr::from_mut(to).cast::<u8>() => _,
+            in("v16") a, in("v17") b, in("v18") c, in("v19") d, in("v20") e, in("v21") f, in("v22") g,
+            in("v23") h, in("v24") i, in("v25") j, in("v26") k, in("v27") l, in("v28") m, in("v29") n,
+            in("v30") o, in("v31") p,
+            options(nostack, preserves_flags)
+        );
+    }
 }
 
-macro_rules! nibbles {
-    ($panel:ty, |$it:ident| $m:expr, |$x:ident| $start:expr) => {
+/// Group `g` of nibbles: of the low ones, then of the high ones.
+#[inline(always)]
+fn nibble_group(bytes: &[[uint8x16_t; 4]; 4], g: usize) -> Group {
+    let mask = neon!(vdupq_n_u8(15));
+    let packed = bytes[g % 4];
+    if g < 4 {
+        packed.map(|x| neon!(vreinterpretq_s8_u8(vandq_u8(x, mask))))
+    } else {
+        packed.map(|x| neon!(vreinterpretq_s8_u8(vshrq_n_u8::<4>(x))))
+    }
+}
+
+macro_rules! weights {
+    ($panel:ty, $is_narrow:literal, $bytes:ty, |$it:ident| $m:expr, |$x:ident| $start:expr, $load:expr, $group:expr) => {
         impl Weights for $panel {
-            const IS_NARROW: bool = true;
+            const IS_NARROW: bool = $is_narrow;
+            type Bytes = $bytes;
             #[inline(always)]
             fn d(&self) -> &[F16; PANEL_ROWS] {
                 &self.d
@@ -223,60 +260,44 @@ macro_rules! nibbles {
                 $start
             }
             #[inline(always)]
-            fn groups(&self, g: usize) -> [Group; 2] {
-                split_nibbles(&self.qs, g)
+            fn bytes(&self) -> Self::Bytes {
+                let $it = self;
+                $load
             }
             #[inline(always)]
-            fn unpacked<'a>(&'a self, room: &'a mut Unpacked) -> &'a Unpacked {
-                let (low, high) = room.split_at_mut(4);
-                for (g, (low, high)) in low.iter_mut().zip(high).enumerate() {
-                    [*low, *high] = split_nibbles(&self.qs, g);
-                }
-                room
+            fn group(bytes: &Self::Bytes, g: usize) -> Group {
+                $group(bytes, g)
             }
         }
     };
 }
 
-nibbles!(PanelQ4_0, |_panel| None, |x| x.offset);
-nibbles!(PanelQ4_1, |panel| Some(&panel.m), |_x| 0);
-
-impl Weights for PanelQ8_0 {
-    const IS_NARROW: bool = false;
-    #[inline(always)]
-    fn d(&self) -> &[F16; PANEL_ROWS] {
-        &self.d
-    }
-    #[inline(always)]
-    fn m(&self) -> Option<&[F16; PANEL_ROWS]> {
-        None
-    }
-    #[inline(always)]
-    fn start(_: &BlockQ8) -> i32 {
-        0
-    }
-    #[inline(always)]
-    fn groups(&self, g: usize) -> [Group; 2] {
-        let all = read_bytes(&self.qs);
-        [all[g % 4], all[4 + g % 4]]
-    }
-    #[inline(always)]
-    fn unpacked<'a>(&'a self, _: &'a mut Unpacked) -> &'a Unpacked {
-        read_bytes(&self.qs)
-    }
-}
+weights!(PanelQ4_0, true, [[uint8x16_t; 4]; 4], |_it| None, |x| x.offset, load256(&_it.qs), nibble_group);
+weights!(PanelQ4_1, true, [[uint8x16_t; 4]; 4], |it| Some(&it.m), |_x| 0, load256(&it.qs), nibble_group);
+weights!(
+    PanelQ8_0,
+    false,
+    [[[uint8x16_t; 4]; 4]; 2],
+    |_it| None,
+    |_x| 0,
+    {
+        let (halves, _) = _it.qs.as_chunks::<4>();
+        [load256(&halves[0]), load256(&halves[1])]
+    },
+    |bytes: &[[[uint8x16_t; 4]; 4]; 2], g: usize| bytes[g / 4 % 2][g % 4]
+        .map(|x| neon!(vreinterpretq_s8_u8(x)))
+);
 
 /// The halves of a panel as f32.
 #[inline(always)]
 fn widen(d: &[F16; PANEL_ROWS]) -> Sixteen<float32x4_t> {
-    // SAFETY: 32 bytes of a panel, aligned to 16 (see the assertions above).
-    let [a, b] = unsafe { *d.as_ptr().cast::<[float16x8_t; 2]>() };
-    neon!([
-        vcvt_f32_f16(vget_low_f16(a)),
-        vcvt_high_f32_f16(a),
-        vcvt_f32_f16(vget_low_f16(b)),
-        vcvt_high_f32_f16(b)
-    ])
+    // SAFETY: 32 bytes.
+    let halves = load32(unsafe { &*d.as_ptr().cast() });
+    neon!({
+        let [a, b] = halves.map(|x| vreinterpretq_f16_u8(x));
+        let (low, high) = (vcvt_f32_f16(vget_low_f16(a)), vcvt_f32_f16(vget_low_f16(b)));
+        [low, vcvt_high_f32_f16(a), high, vcvt_high_f32_f16(b)]
+    })
 }
 
 /// Scales and least values of a panel.
@@ -333,7 +354,7 @@ pub(in crate::arch::aarch64) fn load_quants(qs: &[i8; QK]) -> [int8x16_t; 2] {
 }
 
 /// Defines `accumulate::<W>` of one back-end: `$sums::<W, T>(x, groups)` gives what `T` rows of activations make with a
-/// panel whose groups `g` and `g + 4` are `groups(g)`; `$rows` rows share the loads of unpacked weights.
+/// panel whose group `g` is `groups(g)`; `$rows` rows share the loads of unpacked weights.
 macro_rules! define_accumulate {
     ($feature:meta, $rows:literal, $sums:ident) => {
         #[$feature]
@@ -346,22 +367,38 @@ macro_rules! define_accumulate {
             if !is_enough(x.len(), stride, panels.len(), acc.len()) {
                 return;
             }
-            if let [acc] = acc {
-                let mut results = load_results(acc);
-                for (b, panel) in panels.iter().enumerate() {
-                    // SAFETY: `x` is enough.
-                    let x = unsafe { x.get_unchecked(b * stride) };
-                    let [sums] = $sums::<W, 1>([x], |g| panel.groups(g));
-                    results = Scales::of(panel).add(results, sums, x);
-                }
-                return store_results(acc, results);
+            match acc {
+                [acc] => accumulate_one(acc, x, stride, panels),
+                _ => accumulate_many(acc, x, stride, panels),
             }
+        }
+
+        /// One row, its results in registers all the way.
+        #[inline]
+        #[$feature]
+        fn accumulate_one<W: Weights>(acc: &mut Results, x: &[BlockQ8], stride: usize, panels: &[W]) {
+            let mut results = load_results(acc);
+            for (b, panel) in panels.iter().enumerate() {
+                // SAFETY: `x` is enough.
+                let x = unsafe { x.get_unchecked(b * stride) };
+                let bytes = panel.bytes();
+                let [sums] = $sums::<W, 1>([x], |g| W::group(&bytes, g));
+                results = Scales::of(panel).add(results, sums, x);
+            }
+            store_results(acc, results);
+        }
+
+        /// Several rows. Not part of the other, which needs no registers saved.
+        #[inline(never)]
+        #[$feature]
+        fn accumulate_many<W: Weights>(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[W]) {
             let mut room = EMPTY;
             for (b, panel) in panels.iter().enumerate() {
                 // SAFETY: `x` is enough.
                 let x = unsafe { x.get_unchecked(b * stride..).get_unchecked(..acc.len()) };
-                let (scales, groups) = (Scales::of(panel), panel.unpacked(&mut room));
-                let groups = |g: usize| [groups[g % 4], groups[4 + g % 4]];
+                let (scales, bytes) = (Scales::of(panel), panel.bytes());
+                room.iter_mut().enumerate().for_each(|(g, group)| *group = W::group(&bytes, g));
+                let groups = |g: usize| room[g % 8];
                 let ((tiles, last), (x_tiles, x_last)) = (acc.as_chunks_mut::<$rows>(), x.as_chunks());
                 for (acc, x) in tiles.iter_mut().zip(x_tiles) {
                     let sums = $sums::<W, $rows>(x.each_ref(), groups);
@@ -403,7 +440,7 @@ define_accumulate!(target_feature(enable = "neon"), 2, sums);
 #[target_feature(enable = "neon")]
 fn sums<W: Weights, const T: usize>(
     x: [&BlockQ8; T],
-    groups: impl Fn(usize) -> [Group; 2],
+    groups: impl Fn(usize) -> Group,
 ) -> [Sixteen<int32x4_t>; T] {
     let mut sums = x.map(|x| [vdupq_n_s32(W::start(x)); 4]);
     let x = x.map(|x| load_quants(&x.qs));
@@ -440,9 +477,9 @@ fn splat<const LANE: i32>(x: int8x16_t) -> int8x16_t {
 fn add_narrow<const LANE: i32>(
     sums: &mut [[int16x8_t; 8]],
     x: &[[int8x16_t; 2]],
-    groups: &impl Fn(usize) -> [Group; 2],
+    groups: &impl Fn(usize) -> Group,
 ) {
-    let [low, high] = groups(LANE as usize);
+    let (low, high) = (groups(LANE as usize), groups(4 + LANE as usize));
     for (sums, [x_low, x_high]) in sums.iter_mut().zip(x) {
         let (x_low, x_high) = (splat::<LANE>(*x_low), splat::<LANE>(*x_high));
         for (([a, b], low), high) in sums.as_chunks_mut().0.iter_mut().zip(low).zip(high) {
@@ -463,9 +500,9 @@ fn add_narrow<const LANE: i32>(
 fn add_wide<const LANE: i32>(
     sums: &mut [[int32x4_t; 8]],
     x: &[[int8x16_t; 2]],
-    groups: &impl Fn(usize) -> [Group; 2],
+    groups: &impl Fn(usize) -> Group,
 ) {
-    let [low, high] = groups(LANE as usize);
+    let (low, high) = (groups(LANE as usize), groups(4 + LANE as usize));
     for (sums, [x_low, x_high]) in sums.iter_mut().zip(x) {
         let (x_low, x_high) = (splat::<LANE>(*x_low), splat::<LANE>(*x_high));
         for (([a, b], low), high) in sums.as_chunks_mut().0.iter_mut().zip(low).zip(high) {
