@@ -195,6 +195,24 @@ pub(crate) struct Kernel<P: Panel> {
     pub accumulate: unsafe fn(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[P]),
 }
 
+/// `acc[r] += x . row r`, block after block, for sixteen rows of `x.len()` blocks in a file's order, `stride` blocks apart.
+///
+/// Nothing happens when there are fewer blocks than that.
+pub(crate) type SixteenRows<B> = unsafe fn(acc: &mut Results, x: &[BlockQ8], blocks: &[B], stride: usize);
+
+/// The entries of a back-end that multiplies one row of activations faster without panels, where it does.
+#[derive(Clone, Copy)]
+pub(crate) struct OneRow {
+    pub q8_0: Option<SixteenRows<BlockQ8_0>>,
+    pub q4_0: Option<SixteenRows<BlockQ4_0>>,
+    pub q4_1: Option<SixteenRows<BlockQ4_1>>,
+}
+
+impl OneRow {
+    /// Panels are faster.
+    pub(crate) const NONE: Self = Self { q8_0: None, q4_0: None, q4_1: None };
+}
+
 impl<P: Panel> Clone for Kernel<P> {
     fn clone(&self) -> Self {
         *self
@@ -202,12 +220,12 @@ impl<P: Panel> Clone for Kernel<P> {
 }
 impl<P: Panel> Copy for Kernel<P> {}
 
-/// Results of some rows; each row's fill a line of the cache.
+/// Results of `N` rows; each row's fill a line of the cache.
 #[repr(align(64))]
-struct Accumulators([Results; MAX_ROWS]);
+struct Accumulators<const N: usize>([Results; N]);
 
-impl Accumulators {
-    const ZERO: Self = Self([[0.0; PANEL_ROWS]; MAX_ROWS]);
+impl<const N: usize> Accumulators<N> {
+    const ZERO: Self = Self([[0.0; PANEL_ROWS]; N]);
 }
 
 /// Whether `n` elements can be read at every one of `n_rows` places, `stride` apart, of `len`.
@@ -225,6 +243,26 @@ pub(crate) fn gather<P: Panel>(panels: &mut [P], blocks: &[P::Block], stride: us
     }
 }
 
+/// `dst (1, n) = x (1, k) . weights (n, k)^T`, with the weights in a file's order and read as they are. Gives the columns
+/// that are done: whole sixteens.
+pub(crate) fn gemv<B: Block>(
+    dst: &mut TileMut<'_>,
+    x: &[BlockQ8],
+    weights: Rows<'_, B>,
+    rows: impl Fn(&mut Results, &[BlockQ8], &[B], usize),
+) -> usize {
+    let (n, n_blocks) = (dst.cols().min(weights.rows()), weights.cols() / QK);
+    let (Some(x), Some(dst)) = (x.get(..n_blocks), dst.row_mut(0)) else { return 0 };
+    let sixteens = weights.blocks().chunks_exact((n_blocks * PANEL_ROWS).max(1));
+    for (dst, blocks) in dst.get_mut(..n).unwrap_or(&mut []).chunks_exact_mut(PANEL_ROWS).zip(sixteens) {
+        let mut acc = Accumulators::<1>::ZERO;
+        let [acc] = &mut acc.0;
+        rows(acc, x, blocks, n_blocks);
+        copy(dst, acc);
+    }
+    n - n % PANEL_ROWS
+}
+
 /// `dst (m, n) = x (m, k) . weights (n, k)^T`, with the weights in a file's order; panels of `CHUNK` blocks at a time.
 pub(crate) fn gemm<P: Panel, const CHUNK: usize>(
     dst: &mut TileMut<'_>,
@@ -235,7 +273,7 @@ pub(crate) fn gemm<P: Panel, const CHUNK: usize>(
 ) {
     let (m, n, n_blocks) = (dst.rows(), dst.cols().min(weights.rows()), weights.cols() / QK);
     let mut panels = [P::ZERO; CHUNK];
-    let mut acc = Accumulators::ZERO;
+    let mut acc = Accumulators::<MAX_ROWS>::ZERO;
     for col in (0..n).step_by(PANEL_ROWS) {
         let rows = weights.slice(col..n).blocks();
         for start in (0..n_blocks).step_by(CHUNK) {
@@ -272,12 +310,26 @@ pub(crate) fn gemm_packed<P: Panel>(
     weights: Packed<'_, P>,
     accumulate: impl Fn(&mut [Results], &[BlockQ8], usize, &[P]),
 ) {
+    match dst.rows() {
+        1 => gemm_packed_by::<P, 1>(dst, x, weights, accumulate),
+        _ => gemm_packed_by::<P, MAX_ROWS>(dst, x, weights, accumulate),
+    }
+}
+
+/// The same, `N` rows of activations at a time.
+#[inline(always)]
+fn gemm_packed_by<P: Panel, const N: usize>(
+    dst: &mut TileMut<'_>,
+    x: &[BlockQ8],
+    weights: Packed<'_, P>,
+    accumulate: impl Fn(&mut [Results], &[BlockQ8], usize, &[P]),
+) {
     let m = dst.rows();
-    let mut acc = Accumulators::ZERO;
+    let mut acc = Accumulators::<N>::ZERO;
     let mut col = 0;
     for (panels, lanes) in weights.panels() {
-        for first in (0..m).step_by(MAX_ROWS) {
-            let Some(acc) = acc.0.get_mut(..(m - first).min(MAX_ROWS)) else { return };
+        for first in (0..m).step_by(N) {
+            let Some(acc) = acc.0.get_mut(..(m - first).min(N)) else { return };
             clear(acc);
             let Some(x) = x.get(first..) else { return };
             accumulate(acc, x, m, panels);

@@ -3,7 +3,7 @@
 use crate::block::{Bf16, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, F32, QK};
 use crate::floats::Floats;
 use crate::lanes::{Lanes, lane_ops, nibbles};
-use crate::panel::{self, BlockQ8, Kernel, PANEL_ROWS, PanelQ4_0, PanelQ4_1, PanelQ8_0, Results};
+use crate::panel::{self, BlockQ8, Kernel, OneRow, PANEL_ROWS, PanelQ4_0, PanelQ4_1, PanelQ8_0, Results};
 use crate::product::product;
 use crate::quantize;
 use crate::table::{Backend, OpTable};
@@ -16,6 +16,7 @@ pub(crate) const TABLE: OpTable = OpTable {
     f16: product!(Floats<Wide, F16, 8>, 1, 1, 1),
     bf16: product!(Floats<Wide, Bf16, 8>, 1, 1, 1),
     quantize_q8: quantize::q8,
+    one_row: OneRow::NONE,
     q8_0: Q8_0,
     q4_0: Q4_0,
     q4_1: Q4_1,

@@ -7,7 +7,7 @@ use crate::attend;
 use crate::block::{Bf16, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, F32, QK};
 use crate::cpu::{Feature, Features};
 use crate::lanes::LaneOps;
-use crate::panel::{self, BlockQ8, Kernel, Panel, PanelQ4_0, PanelQ4_1, PanelQ8_0};
+use crate::panel::{self, BlockQ8, Kernel, OneRow, Panel, PanelQ4_0, PanelQ4_1, PanelQ8_0, SixteenRows};
 use crate::product::{Activations, Product};
 use crate::quantize;
 use crate::scalar;
@@ -65,6 +65,7 @@ pub(crate) struct OpTable {
     pub q8_0: Kernel<PanelQ8_0>,
     pub q4_0: Kernel<PanelQ4_0>,
     pub q4_1: Kernel<PanelQ4_1>,
+    pub one_row: OneRow,
     pub lanes: LaneOps,
 }
 
@@ -307,11 +308,17 @@ impl Ops {
                 Matrix::F32(rhs) => (table.f32.gemm)(dst, lhs.f32, rhs),
                 Matrix::F16(rhs) => (table.f16.gemm)(dst, lhs.f32, rhs),
                 Matrix::Bf16(rhs) => (table.bf16.gemm)(dst, lhs.f32, rhs),
-                Matrix::Q4_0(rhs) => gemm_quantized::<_, 8>(&table.q4_0, dst, lhs.q8, rhs),
+                Matrix::Q4_0(rhs) => {
+                    gemm_quantized::<_, 8>(&table.q4_0, table.one_row.q4_0, dst, lhs.q8, rhs)
+                }
                 Matrix::Q4_0X16(rhs) => gemm_packed::<_, 8>(&table.q4_0, dst, lhs.q8, rhs),
-                Matrix::Q4_1(rhs) => gemm_quantized::<_, 8>(&table.q4_1, dst, lhs.q8, rhs),
+                Matrix::Q4_1(rhs) => {
+                    gemm_quantized::<_, 8>(&table.q4_1, table.one_row.q4_1, dst, lhs.q8, rhs)
+                }
                 Matrix::Q4_1X16(rhs) => gemm_packed::<_, 8>(&table.q4_1, dst, lhs.q8, rhs),
-                Matrix::Q8_0(rhs) => gemm_quantized::<_, 4>(&table.q8_0, dst, lhs.q8, rhs),
+                Matrix::Q8_0(rhs) => {
+                    gemm_quantized::<_, 4>(&table.q8_0, table.one_row.q8_0, dst, lhs.q8, rhs)
+                }
                 Matrix::Q8_0X16(rhs) => gemm_packed::<_, 4>(&table.q8_0, dst, lhs.q8, rhs),
             }
         }
@@ -371,22 +378,35 @@ impl Ops {
     }
 }
 
-/// [`panel::gemm`] with a back-end's kernel; `CHUNK` panels make about 2 KiB.
+/// [`panel::gemm`] with a back-end's kernel, or [`panel::gemv`] where it has one; `CHUNK` panels make about 2 KiB.
 ///
 /// # Safety
 ///
 /// The CPU has the features of the kernel's back-end.
 unsafe fn gemm_quantized<P: Panel, const CHUNK: usize>(
     kernel: &Kernel<P>,
+    one_row: Option<SixteenRows<P::Block>>,
     dst: &mut TileMut<'_>,
     x: &[BlockQ8],
     weights: Rows<'_, P::Block>,
 ) {
+    let done = match (one_row, dst.rows()) {
+        (Some(rows), 1) => panel::gemv(dst, x, weights, |acc, x, blocks, stride| {
+            // SAFETY: as the caller says.
+            unsafe { rows(acc, x, blocks, stride) }
+        }),
+        _ => 0,
+    };
+    if done == dst.cols() {
+        return;
+    }
+    let (_, mut dst) = dst.reborrow().split_at_col(done);
+    let weights = weights.slice(done..weights.rows());
     // SAFETY: as the caller says.
     let pack = |panels: &mut [P], blocks: &[P::Block], stride, ahead| unsafe {
         (kernel.pack)(panels, blocks, stride, ahead);
     };
-    panel::gemm::<P, CHUNK>(dst, x, weights, pack, |acc, x, stride, panels| {
+    panel::gemm::<P, CHUNK>(&mut dst, x, weights, pack, |acc, x, stride, panels| {
         // SAFETY: as the caller says.
         unsafe { (kernel.accumulate)(acc, x, stride, panels) }
     });
@@ -411,7 +431,7 @@ unsafe fn gemm_packed<P: Panel, const CHUNK: usize>(
     if rest.rows() > 0 {
         let (_, mut dst) = dst.reborrow().split_at_col(weights.rows() - rest.rows());
         // SAFETY: as the caller says.
-        unsafe { gemm_quantized::<P, CHUNK>(kernel, &mut dst, x, rest) };
+        unsafe { gemm_quantized::<P, CHUNK>(kernel, None, &mut dst, x, rest) };
     }
 }
 

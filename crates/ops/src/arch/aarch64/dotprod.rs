@@ -4,13 +4,13 @@ use core::arch::aarch64::*;
 use core::arch::asm;
 
 use super::neon::panels::{
-    EMPTY, Group, Scales, Sixteen, Weights, define_accumulate, define_dot, for_lanes, fused, load_quants,
-    load_results, store_results, widen_one,
+    EMPTY, Group, Scales, Sixteen, SixteenRows, Weights, define_accumulate, define_dot, define_one_row,
+    for_lanes, fused, load_quants, load_results, split_nibbles, store_results, widen_one,
 };
 use super::neon::{self, load_nibbles};
 use crate::block::{BlockQ4_0, BlockQ4_1, BlockQ8_0};
 use crate::cpu::Feature;
-use crate::panel::{BlockQ8, Kernel, Results, is_enough};
+use crate::panel::{BlockQ8, Kernel, OneRow, Results, is_enough};
 use crate::table::{Backend, OpTable};
 
 pub(crate) const TABLE: OpTable = OpTable {
@@ -19,10 +19,12 @@ pub(crate) const TABLE: OpTable = OpTable {
     q8_0: Kernel { dot: dot_q8_0, accumulate, ..neon::TABLE.q8_0 },
     q4_0: Kernel { dot: dot_q4_0, accumulate, ..neon::TABLE.q4_0 },
     q4_1: Kernel { dot: dot_q4_1, accumulate, ..neon::TABLE.q4_1 },
+    one_row: ONE_ROW,
     ..neon::TABLE
 };
 
 define_accumulate!(target_feature(enable = "neon,dotprod"), 4, sums);
+define_one_row!(target_feature(enable = "neon,dotprod"), four, four);
 define_dot!(target_feature(enable = "neon,dotprod"), dot_quants);
 
 /// `acc[i] += a[4i..4i + 4] . b[4 * LANE..4 * LANE + 4]` (Arm ARM, SDOT by element). In assembly until the intrinsic is
@@ -83,4 +85,13 @@ fn add<const LANE: i32>(
 #[target_feature(enable = "neon,dotprod")]
 fn dot_quants([a, b]: [int8x16_t; 2], [c, d]: [int8x16_t; 2]) -> i32 {
     vaddvq_s32(sdot(sdot(vdupq_n_s32(0), a, c), b, d))
+}
+
+/// The sums of four rows, `start` added.
+#[inline]
+#[target_feature(enable = "neon,dotprod")]
+fn four([x, y]: [int8x16_t; 2], rows: [[int8x16_t; 2]; 4], start: i32) -> int32x4_t {
+    let start = vsetq_lane_s32::<0>(start, vdupq_n_s32(0));
+    let [a, b, c, d] = rows.map(|[w, v]| sdot(sdot(start, w, x), v, y));
+    vpaddq_s32(vpaddq_s32(a, b), vpaddq_s32(c, d))
 }

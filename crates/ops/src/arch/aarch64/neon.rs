@@ -25,6 +25,7 @@ pub(crate) const TABLE: OpTable = OpTable {
     q8_0: panels::Q8_0,
     q4_0: panels::Q4_0,
     q4_1: panels::Q4_1,
+    one_row: panels::ONE_ROW,
     lanes: LANE_OPS,
 };
 

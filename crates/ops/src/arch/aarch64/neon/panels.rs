@@ -6,7 +6,9 @@ use core::arch::asm;
 
 use super::{load_nibbles, load32, load64, neon, store32, store64};
 use crate::block::{BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, QK};
-use crate::panel::{self, BlockQ8, Kernel, PANEL_ROWS, PanelQ4_0, PanelQ4_1, PanelQ8_0, Results, is_enough};
+use crate::panel::{
+    BlockQ8, Kernel, OneRow, PANEL_ROWS, PanelQ4_0, PanelQ4_1, PanelQ8_0, Results, is_enough,
+};
 
 pub(in crate::arch::aarch64) const Q4_0: Kernel<PanelQ4_0> =
     Kernel { dot: dot_q4_0, pack: pack_q4_0, accumulate: accumulate };
@@ -38,33 +40,40 @@ fn transpose(rows: [uint8x16_t; 4]) -> [uint8x16_t; 4] {
 
 /// Where one block of each of sixteen rows starts.
 #[derive(Clone, Copy)]
-struct SixteenRows {
+pub(in crate::arch::aarch64) struct SixteenRows {
     first: *const u8,
     /// Bytes from a row to the next.
     stride: usize,
 }
 
 impl SixteenRows {
-    /// Rows that start at `blocks`, `stride` blocks apart, with `n` blocks each; `None` when there are fewer, or when
-    /// halves cannot be loaded at once as they lie at odd addresses.
+    /// Rows that start at `blocks`, `stride` blocks apart, with `n` blocks each; `None` when there are fewer.
     #[inline(always)]
-    fn new<B>(blocks: &[B], stride: usize, n: usize) -> Option<Self> {
-        const { assert!(size_of::<B>() % 2 == 0) };
-        let first = blocks.as_ptr().cast::<u8>();
-        if !is_enough(blocks.len(), stride, PANEL_ROWS, n) || first.addr() % 2 != 0 {
+    pub(in crate::arch::aarch64) fn new<B>(blocks: &[B], stride: usize, n: usize) -> Option<Self> {
+        if !is_enough(blocks.len(), stride, PANEL_ROWS, n) {
             return None;
         }
-        Some(Self { first, stride: stride.wrapping_mul(size_of::<B>()) })
+        Some(Self { first: blocks.as_ptr().cast(), stride: stride.wrapping_mul(size_of::<B>()) })
     }
 
-    /// The half `offset` bytes into each row.
+    /// What lies `offset` bytes further.
+    #[inline(always)]
+    pub(in crate::arch::aarch64) fn skip(self, offset: usize) -> Self {
+        Self { first: self.first.wrapping_add(offset), ..self }
+    }
+
+    /// The next half of each row.
     ///
     /// # Safety
     ///
     /// The rows have two bytes there.
     #[inline]
     #[target_feature(enable = "neon")]
-    unsafe fn halves(self, offset: usize) -> [uint8x16_t; 2] {
+    pub(in crate::arch::aarch64) unsafe fn halves(self) -> [uint8x16_t; 2] {
+        if self.first.addr() % 2 != 0 || self.stride % 2 != 0 {
+            // SAFETY: as the caller says.
+            return unsafe { self.odd_halves() };
+        }
         let (low, high): (uint8x16_t, uint8x16_t);
         // SAFETY: reads two bytes of each row, which the caller says are there, at even addresses.
         unsafe {
@@ -85,40 +94,66 @@ impl SixteenRows {
                 "ld1 {{{b:v}.h}}[5], [{p}], {s}",
                 "ld1 {{{b:v}.h}}[6], [{p}], {s}",
                 "ld1 {{{b:v}.h}}[7], [{p}], {s}",
-                a = out(vreg) low, b = out(vreg) high,
-                p = inout(reg) self.first.wrapping_add(offset) => _, s = in(reg) self.stride,
+                a = out(vreg) low, b = out(vreg) high, p = inout(reg) self.first => _, s = in(reg) self.stride,
                 options(pure, readonly, nostack, preserves_flags)
             );
         }
         [low, high]
     }
 
-    /// The fours of 16 bytes of each row, `offset` bytes into it, one row beside the other.
+    /// The same at odd addresses, which a CPU told to check alignment does not load halves from.
+    ///
+    /// # Safety
+    ///
+    /// The rows have two bytes there.
+    #[cold]
+    #[inline(never)]
+    #[target_feature(enable = "neon")]
+    unsafe fn odd_halves(self) -> [uint8x16_t; 2] {
+        let mut halves = [F16::from_bits(0); PANEL_ROWS];
+        for (r, half) in halves.iter_mut().enumerate() {
+            // SAFETY: as the caller says; halves have alignment 1.
+            *half = unsafe { *self.first.wrapping_add(r.wrapping_mul(self.stride)).cast() };
+        }
+        // SAFETY: sixteen halves are 32 bytes.
+        load32(unsafe { &*halves.as_ptr().cast() })
+    }
+
+    /// The next 16 bytes of four rows.
     ///
     /// # Safety
     ///
     /// The rows have 16 bytes there.
     #[inline]
     #[target_feature(enable = "neon")]
-    unsafe fn interleaved(self, offset: usize) -> [[uint8x16_t; 4]; 4] {
-        let mut from = self.first.wrapping_add(offset);
-        let mut four = || {
-            let (a, b, c, d);
-            // SAFETY: reads 16 bytes of each of four rows, which the caller says are there.
-            unsafe {
-                asm!(
-                    "ld1 {{{a:v}.16b}}, [{p}], {s}",
-                    "ld1 {{{b:v}.16b}}, [{p}], {s}",
-                    "ld1 {{{c:v}.16b}}, [{p}], {s}",
-                    "ld1 {{{d:v}.16b}}, [{p}], {s}",
-                    a = out(vreg) a, b = out(vreg) b, c = out(vreg) c, d = out(vreg) d,
-                    p = inout(reg) from, s = in(reg) self.stride,
-                    options(pure, readonly, nostack, preserves_flags)
-                );
-            }
-            transpose([a, b, c, d])
-        };
-        let (a, b, c, d) = (four(), four(), four(), four());
+    pub(in crate::arch::aarch64) unsafe fn four(&mut self) -> [uint8x16_t; 4] {
+        let (a, b, c, d);
+        // SAFETY: reads 16 bytes of each of four rows, which the caller says are there.
+        unsafe {
+            asm!(
+                "ld1 {{{a:v}.16b}}, [{p}], {s}",
+                "ld1 {{{b:v}.16b}}, [{p}], {s}",
+                "ld1 {{{c:v}.16b}}, [{p}], {s}",
+                "ld1 {{{d:v}.16b}}, [{p}], {s}",
+                a = out(vreg) a, b = out(vreg) b, c = out(vreg) c, d = out(vreg) d,
+                p = inout(reg) self.first, s = in(reg) self.stride,
+                options(pure, readonly, nostack, preserves_flags)
+            );
+        }
+        [a, b, c, d]
+    }
+
+    /// The fours of the next 16 bytes of each row, one row beside the other.
+    ///
+    /// # Safety
+    ///
+    /// The rows have 16 bytes there.
+    #[inline]
+    #[target_feature(enable = "neon")]
+    unsafe fn interleaved(mut self) -> [[uint8x16_t; 4]; 4] {
+        // SAFETY: as the caller says.
+        let [a, b, c, d] =
+            unsafe { [self.four(), self.four(), self.four(), self.four()] }.map(|x| transpose(x));
         [0, 1, 2, 3].map(|g: usize| [a[g % 4], b[g % 4], c[g % 4], d[g % 4]])
     }
 }
@@ -128,9 +163,7 @@ macro_rules! pack {
     ($name:ident, $panel:ty, $block:ty, |$to:ident, $rows:ident, $at:ident| $step:expr) => {
         #[target_feature(enable = "neon")]
         fn $name(panels: &mut [$panel], blocks: &[$block], stride: usize, _ahead: usize) {
-            let Some($rows) = SixteenRows::new(blocks, stride, panels.len()) else {
-                return panel::gather(panels, blocks, stride, PANEL_ROWS);
-            };
+            let Some($rows) = SixteenRows::new(blocks, stride, panels.len()) else { return };
             for (b, $to) in panels.iter_mut().enumerate() {
                 let $at = b * size_of::<$block>();
                 // SAFETY: `SixteenRows::new` found this many blocks.
@@ -141,19 +174,19 @@ macro_rules! pack {
 }
 
 pack!(pack_q4_0, PanelQ4_0, BlockQ4_0, |to, rows, at| {
-    store32(&mut to.d, rows.halves(at));
-    store256(&mut to.qs, rows.interleaved(at + 2));
+    store32(&mut to.d, rows.skip(at).halves());
+    store256(&mut to.qs, rows.skip(at + 2).interleaved());
 });
 pack!(pack_q4_1, PanelQ4_1, BlockQ4_1, |to, rows, at| {
-    store32(&mut to.d, rows.halves(at));
-    store32(&mut to.m, rows.halves(at + 2));
-    store256(&mut to.qs, rows.interleaved(at + 4));
+    store32(&mut to.d, rows.skip(at).halves());
+    store32(&mut to.m, rows.skip(at + 2).halves());
+    store256(&mut to.qs, rows.skip(at + 4).interleaved());
 });
 pack!(pack_q8_0, PanelQ8_0, BlockQ8_0, |to, rows, at| {
     let (low, high) = to.qs.split_at_mut(4);
-    store32(&mut to.d, rows.halves(at));
-    store256(low, rows.interleaved(at + 2));
-    store256(high, rows.interleaved(at + 18));
+    store32(&mut to.d, rows.skip(at).halves());
+    store256(low, rows.skip(at + 2).interleaved());
+    store256(high, rows.skip(at + 18).interleaved());
 });
 
 /// All groups of a panel, a byte to each quant.
@@ -288,11 +321,16 @@ weights!(
         .map(|x| neon!(vreinterpretq_s8_u8(x)))
 );
 
-/// The halves of a panel as f32.
+/// The halves of a panel as they are.
 #[inline(always)]
-fn widen(d: &[F16; PANEL_ROWS]) -> Sixteen<float32x4_t> {
+fn load_halves(d: &[F16; PANEL_ROWS]) -> [uint8x16_t; 2] {
     // SAFETY: 32 bytes.
-    let halves = load32(unsafe { &*d.as_ptr().cast() });
+    load32(unsafe { &*d.as_ptr().cast() })
+}
+
+/// Halves as f32.
+#[inline(always)]
+fn widen(halves: [uint8x16_t; 2]) -> Sixteen<float32x4_t> {
     neon!({
         let [a, b] = halves.map(|x| vreinterpretq_f16_u8(x));
         let (low, high) = (vcvt_f32_f16(vget_low_f16(a)), vcvt_f32_f16(vget_low_f16(b)));
@@ -310,7 +348,12 @@ pub(in crate::arch::aarch64) struct Scales {
 impl Scales {
     #[inline(always)]
     pub(in crate::arch::aarch64) fn of(panel: &impl Weights) -> Self {
-        Self { d: widen(panel.d()), m: panel.m().map(widen) }
+        Self::new(load_halves(panel.d()), panel.m().map(load_halves))
+    }
+
+    #[inline(always)]
+    pub(in crate::arch::aarch64) fn new(d: [uint8x16_t; 2], m: Option<[uint8x16_t; 2]>) -> Self {
+        Self { d: widen(d), m: m.map(widen) }
     }
 
     /// `acc = sums * (d_x * d) + acc`, and then `acc = sum_x * d_x * m + acc` where there is an `m`.
@@ -415,6 +458,84 @@ macro_rules! define_accumulate {
     };
 }
 pub(in crate::arch::aarch64) use define_accumulate;
+
+/// Defines `one_row_q4_0` and so on of one back-end: `$sum::<W>(x, rows, start)` gives the sums of four rows, from their
+/// `x` and registers `rows(i)` of 32 quants.
+macro_rules! define_one_row {
+    ($feature:meta, $narrow:ident, $wide:ident) => {
+        pub(in crate::arch::aarch64) const ONE_ROW: OneRow =
+            OneRow { q8_0: Some(one_row_q8_0), q4_0: Some(one_row_q4_0), q4_1: Some(one_row_q4_1) };
+
+        #[$feature]
+        fn one_row_q4_0(acc: &mut Results, x: &[BlockQ8], blocks: &[BlockQ4_0], stride: usize) {
+            one_row(acc, x, blocks, stride, |x, rows| {
+                // SAFETY: a block is here.
+                unsafe {
+                    let (scales, mut qs) = (Scales::new(rows.halves(), None), rows.skip(2));
+                    let quants = load_quants(&x.qs);
+                    (scales, [(); 4].map(|()| $narrow(quants, split_nibbles(qs.four()), x.offset)))
+                }
+            });
+        }
+
+        #[$feature]
+        fn one_row_q4_1(acc: &mut Results, x: &[BlockQ8], blocks: &[BlockQ4_1], stride: usize) {
+            one_row(acc, x, blocks, stride, |x, rows| {
+                // SAFETY: a block is here.
+                unsafe {
+                    let (scales, mut qs) =
+                        (Scales::new(rows.halves(), Some(rows.skip(2).halves())), rows.skip(4));
+                    let quants = load_quants(&x.qs);
+                    (scales, [(); 4].map(|()| $narrow(quants, split_nibbles(qs.four()), 0)))
+                }
+            });
+        }
+
+        #[$feature]
+        fn one_row_q8_0(acc: &mut Results, x: &[BlockQ8], blocks: &[BlockQ8_0], stride: usize) {
+            one_row(acc, x, blocks, stride, |x, rows| {
+                // SAFETY: a block is here.
+                unsafe {
+                    let scales = Scales::new(rows.halves(), None);
+                    let (mut low, mut high) = (rows.skip(2), rows.skip(18));
+                    let quants = load_quants(&x.qs);
+                    let both = |low: [uint8x16_t; 4], high: [uint8x16_t; 4]| {
+                        [0, 1, 2, 3].map(|i: usize| [low[i % 4], high[i % 4]].map(|x| vreinterpretq_s8_u8(x)))
+                    };
+                    (scales, [(); 4].map(|()| $wide(quants, both(low.four(), high.four()), 0)))
+                }
+            });
+        }
+
+        /// Runs `$sums` for every block: it gives scales and sums.
+        #[inline]
+        #[$feature]
+        fn one_row<B>(
+            acc: &mut Results,
+            x: &[BlockQ8],
+            blocks: &[B],
+            stride: usize,
+            sums: impl Fn(&BlockQ8, SixteenRows) -> (Scales, Sixteen<int32x4_t>),
+        ) {
+            let Some(rows) = SixteenRows::new(blocks, stride, x.len()) else { return };
+            let mut results = load_results(acc);
+            for (b, x) in x.iter().enumerate() {
+                let (scales, sums) = sums(x, rows.skip(b * size_of::<B>()));
+                results = scales.add(results, sums, x);
+            }
+            store_results(acc, results);
+        }
+    };
+}
+pub(in crate::arch::aarch64) use define_one_row;
+
+/// The nibbles of four rows: the low ones of each, then the high ones.
+#[inline(always)]
+pub(in crate::arch::aarch64) fn split_nibbles(rows: [uint8x16_t; 4]) -> [[int8x16_t; 2]; 4] {
+    rows.map(|x| {
+        neon!([vreinterpretq_s8_u8(vandq_u8(x, vdupq_n_u8(15))), vreinterpretq_s8_u8(vshrq_n_u8::<4>(x))])
+    })
+}
 
 /// Room for unpacked weights.
 // SAFETY: registers of zeros.
@@ -554,6 +675,33 @@ macro_rules! define_dot {
     };
 }
 pub(in crate::arch::aarch64) use define_dot;
+
+define_one_row!(target_feature(enable = "neon"), four_narrow, four_wide);
+
+/// The sums of four rows of nibbles, `start` added: pairs across lanes fit 16 bits twice (16 * 15 * 127).
+#[inline]
+#[target_feature(enable = "neon")]
+fn four_narrow([x, y]: [int8x16_t; 2], rows: [[int8x16_t; 2]; 4], start: i32) -> int32x4_t {
+    let [a, b, c, d] = rows.map(|[w, v]| {
+        let sums = vmull_s8(vget_low_s8(w), vget_low_s8(x));
+        let sums = vmlal_high_s8(sums, w, x);
+        vmlal_high_s8(vmlal_s8(sums, vget_low_s8(v), vget_low_s8(y)), v, y)
+    });
+    let pairs = vpaddq_s16(vpaddq_s16(a, b), vpaddq_s16(c, d));
+    vpadalq_s16(vdupq_n_s32(start), pairs)
+}
+
+/// The sums of four rows of bytes, `start` added: two products fit 16 bits (2 * 128 * 127).
+#[inline]
+#[target_feature(enable = "neon")]
+fn four_wide([x, y]: [int8x16_t; 2], rows: [[int8x16_t; 2]; 4], start: i32) -> int32x4_t {
+    let [a, b, c, d] = rows.map(|[w, v]| {
+        let low = vmlal_high_s8(vmull_s8(vget_low_s8(w), vget_low_s8(x)), w, x);
+        let high = vmlal_high_s8(vmull_s8(vget_low_s8(v), vget_low_s8(y)), v, y);
+        vpadalq_s16(vpaddlq_s16(low), high)
+    });
+    vaddq_s32(vpaddq_s32(vpaddq_s32(a, b), vpaddq_s32(c, d)), vdupq_n_s32(start))
+}
 
 define_dot!(target_feature(enable = "neon"), dot_quants);
 
