@@ -473,7 +473,8 @@ macro_rules! define_one_row {
                 unsafe {
                     let (scales, mut qs) = (Scales::new(rows.halves(), None), rows.skip(2));
                     let quants = load_quants(&x.qs);
-                    (scales, [(); 4].map(|()| $narrow(quants, split_nibbles(qs.four()), x.offset)))
+                    let mut four = || $narrow(quants, split_nibbles(qs.four()), x.offset);
+                    (scales, [four(), four(), four(), four()])
                 }
             });
         }
@@ -486,7 +487,8 @@ macro_rules! define_one_row {
                     let (scales, mut qs) =
                         (Scales::new(rows.halves(), Some(rows.skip(2).halves())), rows.skip(4));
                     let quants = load_quants(&x.qs);
-                    (scales, [(); 4].map(|()| $narrow(quants, split_nibbles(qs.four()), 0)))
+                    let mut four = || $narrow(quants, split_nibbles(qs.four()), 0);
+                    (scales, [four(), four(), four(), four()])
                 }
             });
         }
@@ -502,7 +504,8 @@ macro_rules! define_one_row {
                     let both = |low: [uint8x16_t; 4], high: [uint8x16_t; 4]| {
                         [0, 1, 2, 3].map(|i: usize| [low[i % 4], high[i % 4]].map(|x| vreinterpretq_s8_u8(x)))
                     };
-                    (scales, [(); 4].map(|()| $wide(quants, both(low.four(), high.four()), 0)))
+                    let mut four = || $wide(quants, both(low.four(), high.four()), 0);
+                    (scales, [four(), four(), four(), four()])
                 }
             });
         }
@@ -552,6 +555,49 @@ macro_rules! for_lanes {
 }
 
 pub(in crate::arch::aarch64) use for_lanes;
+
+/// Defines a product of bytes that 16-bit lanes take. In assembly: of intrinsics the compiler makes widenings and products
+/// of 16 bits, twice as many instructions, when it knows that nibbles are small.
+macro_rules! byte_products {
+    ($($(#[$doc:meta])* $name:ident($($acc:ident)?) = $instruction:literal;)*) => {
+        $(
+            $(#[$doc])*
+            #[inline]
+            #[target_feature(enable = "neon")]
+            fn $name($(mut $acc: int16x8_t,)? a: int8x16_t, b: int8x16_t) -> int16x8_t {
+                byte_products!(@asm $instruction, a, b $(, $acc)?)
+            }
+        )*
+    };
+    (@asm $instruction:literal, $a:ident, $b:ident, $acc:ident) => {{
+        // SAFETY: touches only the three registers named.
+        unsafe {
+            asm!($instruction, inout(vreg) $acc, in(vreg) $a, in(vreg) $b,
+                options(pure, nomem, nostack, preserves_flags));
+        }
+        $acc
+    }};
+    (@asm $instruction:literal, $a:ident, $b:ident) => {{
+        let products;
+        // SAFETY: touches only the three registers named.
+        unsafe {
+            asm!($instruction, lateout(vreg) products, in(vreg) $a, in(vreg) $b,
+                options(pure, nomem, nostack, preserves_flags));
+        }
+        products
+    }};
+}
+
+byte_products! {
+    /// `a[i] * b[i]` of the low eight.
+    smull() = "smull {0:v}.8h, {1:v}.8b, {2:v}.8b";
+    /// `a[i] * b[i]` of the high eight.
+    smull2() = "smull2 {0:v}.8h, {1:v}.16b, {2:v}.16b";
+    /// `acc[i] + a[i] * b[i]` of the low eight.
+    smlal(acc) = "smlal {0:v}.8h, {1:v}.8b, {2:v}.8b";
+    /// `acc[i] + a[i] * b[i]` of the high eight.
+    smlal2(acc) = "smlal2 {0:v}.8h, {1:v}.16b, {2:v}.16b";
+}
 
 define_accumulate!(target_feature(enable = "neon"), 2, sums);
 
@@ -605,12 +651,11 @@ fn add_narrow<const LANE: i32>(
         let (x_low, x_high) = (splat::<LANE>(*x_low), splat::<LANE>(*x_high));
         for (([a, b], low), high) in sums.as_chunks_mut().0.iter_mut().zip(low).zip(high) {
             (*a, *b) = if LANE == 0 {
-                (vmull_s8(vget_low_s8(low), vget_low_s8(x_low)), vmull_high_s8(low, x_low))
+                (smull(low, x_low), smull2(low, x_low))
             } else {
-                (vmlal_s8(*a, vget_low_s8(low), vget_low_s8(x_low)), vmlal_high_s8(*b, low, x_low))
+                (smlal(*a, low, x_low), smlal2(*b, low, x_low))
             };
-            *a = vmlal_s8(*a, vget_low_s8(high), vget_low_s8(x_high));
-            *b = vmlal_high_s8(*b, high, x_high);
+            (*a, *b) = (smlal(*a, high, x_high), smlal2(*b, high, x_high));
         }
     }
 }
@@ -627,10 +672,8 @@ fn add_wide<const LANE: i32>(
     for (sums, [x_low, x_high]) in sums.iter_mut().zip(x) {
         let (x_low, x_high) = (splat::<LANE>(*x_low), splat::<LANE>(*x_high));
         for (([a, b], low), high) in sums.as_chunks_mut().0.iter_mut().zip(low).zip(high) {
-            let pairs = vmull_s8(vget_low_s8(low), vget_low_s8(x_low));
-            let more = vmull_high_s8(low, x_low);
-            let pairs = vmlal_s8(pairs, vget_low_s8(high), vget_low_s8(x_high));
-            let more = vmlal_high_s8(more, high, x_high);
+            let pairs = smlal(smull(low, x_low), high, x_high);
+            let more = smlal2(smull2(low, x_low), high, x_high);
             (*a, *b) = if LANE == 0 {
                 (vpaddlq_s16(pairs), vpaddlq_s16(more))
             } else {
@@ -682,11 +725,7 @@ define_one_row!(target_feature(enable = "neon"), four_narrow, four_wide);
 #[inline]
 #[target_feature(enable = "neon")]
 fn four_narrow([x, y]: [int8x16_t; 2], rows: [[int8x16_t; 2]; 4], start: i32) -> int32x4_t {
-    let [a, b, c, d] = rows.map(|[w, v]| {
-        let sums = vmull_s8(vget_low_s8(w), vget_low_s8(x));
-        let sums = vmlal_high_s8(sums, w, x);
-        vmlal_high_s8(vmlal_s8(sums, vget_low_s8(v), vget_low_s8(y)), v, y)
-    });
+    let [a, b, c, d] = rows.map(|[w, v]| smlal2(smlal(smlal2(smull(w, x), w, x), v, y), v, y));
     let pairs = vpaddq_s16(vpaddq_s16(a, b), vpaddq_s16(c, d));
     vpadalq_s16(vdupq_n_s32(start), pairs)
 }
@@ -695,11 +734,8 @@ fn four_narrow([x, y]: [int8x16_t; 2], rows: [[int8x16_t; 2]; 4], start: i32) ->
 #[inline]
 #[target_feature(enable = "neon")]
 fn four_wide([x, y]: [int8x16_t; 2], rows: [[int8x16_t; 2]; 4], start: i32) -> int32x4_t {
-    let [a, b, c, d] = rows.map(|[w, v]| {
-        let low = vmlal_high_s8(vmull_s8(vget_low_s8(w), vget_low_s8(x)), w, x);
-        let high = vmlal_high_s8(vmull_s8(vget_low_s8(v), vget_low_s8(y)), v, y);
-        vpadalq_s16(vpaddlq_s16(low), high)
-    });
+    let [a, b, c, d] =
+        rows.map(|[w, v]| vpadalq_s16(vpaddlq_s16(smlal2(smull(w, x), w, x)), smlal2(smull(v, y), v, y)));
     vaddq_s32(vpaddq_s32(vpaddq_s32(a, b), vpaddq_s32(c, d)), vdupq_n_s32(start))
 }
 
@@ -709,10 +745,8 @@ define_dot!(target_feature(enable = "neon"), dot_quants);
 #[inline]
 #[target_feature(enable = "neon")]
 fn dot_quants([a, b]: [int8x16_t; 2], [c, d]: [int8x16_t; 2]) -> i32 {
-    let sums = vpaddlq_s16(vmull_s8(vget_low_s8(a), vget_low_s8(c)));
-    let sums = vpadalq_s16(sums, vmull_high_s8(a, c));
-    let sums = vpadalq_s16(sums, vmull_s8(vget_low_s8(b), vget_low_s8(d)));
-    vaddvq_s32(vpadalq_s16(sums, vmull_high_s8(b, d)))
+    let sums = vpadalq_s16(vpaddlq_s16(smull(a, c)), smull2(a, c));
+    vaddvq_s32(vpadalq_s16(vpadalq_s16(sums, smull(b, d)), smull2(b, d)))
 }
 
 /// One half as f32.
