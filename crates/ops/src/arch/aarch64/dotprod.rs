@@ -2,10 +2,12 @@
 
 use core::arch::aarch64::*;
 use core::arch::asm;
+use core::mem::offset_of;
 
 use super::neon::panels::{
-    EMPTY, Group, Scales, Sixteen, SixteenRows, Weights, define_accumulate, define_dot, define_one_row,
-    for_lanes, fused, load_quants, load_results, split_nibbles, store_results, widen_one,
+    EMPTY, Group, Scales, Sixteen, SixteenRows, Unpacked, Weights, define_accumulate, define_accumulate_one,
+    define_dot, define_one_row, for_lanes, fused, load_quants, load_results, split_nibbles, store_results,
+    unpack, widen_one,
 };
 use super::neon::{self, load_nibbles};
 use crate::block::{BlockQ4_0, BlockQ4_1, BlockQ8_0};
@@ -23,7 +25,8 @@ pub(crate) const TABLE: OpTable = OpTable {
     ..neon::TABLE
 };
 
-define_accumulate!(target_feature(enable = "neon,dotprod"), 4, sums);
+define_accumulate_one!(target_feature(enable = "neon,dotprod"), sums_of_one);
+define_accumulate!(target_feature(enable = "neon,dotprod"), 4, unpack, tile);
 define_one_row!(target_feature(enable = "neon,dotprod"), four, four);
 define_dot!(target_feature(enable = "neon,dotprod"), dot_quants);
 
@@ -52,16 +55,12 @@ fn sdot(mut acc: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
     acc
 }
 
-/// The sums of products for `T` rows of activations.
+/// The sums of products for one row of activations.
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
-fn sums<W: Weights, const T: usize>(
-    x: [&BlockQ8; T],
-    groups: impl Fn(usize) -> Group,
-) -> [Sixteen<int32x4_t>; T] {
-    let mut sums = x.map(|x| [vdupq_n_s32(W::start(x)); 4]);
-    let x = x.map(|x| load_quants(&x.qs));
-    for_lanes!(add(&mut sums, &x, &groups));
+fn sums_of_one<W: Weights>(x: &BlockQ8, groups: impl Fn(usize) -> Group) -> Sixteen<int32x4_t> {
+    let mut sums = [vdupq_n_s32(W::start(x)); 4];
+    for_lanes!(add(&mut sums, load_quants(&x.qs), &groups));
     sums
 }
 
@@ -69,15 +68,73 @@ fn sums<W: Weights, const T: usize>(
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
 fn add<const LANE: i32>(
-    sums: &mut [Sixteen<int32x4_t>],
-    x: &[[int8x16_t; 2]],
+    sums: &mut Sixteen<int32x4_t>,
+    [x, y]: [int8x16_t; 2],
     groups: &impl Fn(usize) -> Group,
 ) {
-    let (low, high) = (groups(LANE as usize), groups(4 + LANE as usize));
-    for (sums, [x_low, x_high]) in sums.iter_mut().zip(x) {
-        sums.iter_mut().zip(low).for_each(|(sum, w)| *sum = sdot_lane::<LANE>(*sum, w, *x_low));
-        sums.iter_mut().zip(high).for_each(|(sum, w)| *sum = sdot_lane::<LANE>(*sum, w, *x_high));
+    sums.iter_mut().zip(groups(LANE as usize)).for_each(|(sum, w)| *sum = sdot_lane::<LANE>(*sum, w, x));
+    sums.iter_mut().zip(groups(4 + LANE as usize)).for_each(|(sum, w)| *sum = sdot_lane::<LANE>(*sum, w, y));
+}
+
+/// The instructions of [`tile`] for one group: `sdot $acc, $w, $x[$lane]`.
+macro_rules! sdots {
+    ($lane:literal, $x:literal, [$($acc:literal)*], [$($w:literal)*]) => {
+        concat!($("sdot v", $acc, ".4s, v", $w, ".16b, v", $x, ".4b[", $lane, "]\n",)*)
+    };
+    ($lane:literal, [$a:literal $b:literal $c:literal $d:literal], $w:tt) => {
+        concat!(
+            sdots!($lane, $a, [0 1 2 3], $w),
+            sdots!($lane, $b, [4 5 6 7], $w),
+            sdots!($lane, $c, [8 9 10 11], $w),
+            sdots!($lane, $d, [12 13 14 15], $w)
+        )
+    };
+}
+
+/// The sums of products for four rows of activations.
+///
+/// One block of assembly: all registers are in use, and the compiler's order of loads spills half of them.
+#[inline]
+#[target_feature(enable = "neon,dotprod")]
+fn tile<W: Weights>(x: &[BlockQ8; 4], w: &Unpacked) -> [Sixteen<int32x4_t>; 4] {
+    let [mut s, mut t, mut u, mut v] = x.each_ref().map(|x| [vdupq_n_s32(W::start(x)); 4]);
+    let first = x.as_ptr().cast::<u8>().wrapping_add(offset_of!(BlockQ8, qs));
+    // SAFETY: reads the quants of four rows, each a block further, and the 512 bytes of `w`.
+    unsafe {
+        asm!(
+            "ld1 {{v16.16b-v17.16b}}, [{x}], {stride}",
+            "ld1 {{v18.16b-v19.16b}}, [{x}], {stride}",
+            "ld1 {{v20.16b-v21.16b}}, [{x}], {stride}",
+            "ld1 {{v22.16b-v23.16b}}, [{x}]",
+            "ld1 {{v24.16b-v27.16b}}, [{w}], #64",
+            "ld1 {{v28.16b-v31.16b}}, [{w}], #64",
+            sdots!(0, [16 18 20 22], [24 25 26 27]),
+            "ld1 {{v24.16b-v27.16b}}, [{w}], #64",
+            sdots!(1, [16 18 20 22], [28 29 30 31]),
+            "ld1 {{v28.16b-v31.16b}}, [{w}], #64",
+            sdots!(2, [16 18 20 22], [24 25 26 27]),
+            "ld1 {{v24.16b-v27.16b}}, [{w}], #64",
+            sdots!(3, [16 18 20 22], [28 29 30 31]),
+            "ld1 {{v28.16b-v31.16b}}, [{w}], #64",
+            sdots!(0, [17 19 21 23], [24 25 26 27]),
+            "ld1 {{v24.16b-v27.16b}}, [{w}], #64",
+            sdots!(1, [17 19 21 23], [28 29 30 31]),
+            "ld1 {{v28.16b-v31.16b}}, [{w}]",
+            sdots!(2, [17 19 21 23], [24 25 26 27]),
+            sdots!(3, [17 19 21 23], [28 29 30 31]),
+            x = inout(reg) first => _, stride = in(reg) size_of::<BlockQ8>(),
+            w = inout(reg) w.as_ptr() => _,
+            inout("v0") s[0], inout("v1") s[1], inout("v2") s[2], inout("v3") s[3],
+            inout("v4") t[0], inout("v5") t[1], inout("v6") t[2], inout("v7") t[3],
+            inout("v8") u[0], inout("v9") u[1], inout("v10") u[2], inout("v11") u[3],
+            inout("v12") v[0], inout("v13") v[1], inout("v14") v[2], inout("v15") v[3],
+            out("v16") _, out("v17") _, out("v18") _, out("v19") _, out("v20") _, out("v21") _, out("v22") _,
+            out("v23") _, out("v24") _, out("v25") _, out("v26") _, out("v27") _, out("v28") _, out("v29") _,
+            out("v30") _, out("v31") _,
+            options(pure, readonly, nostack, preserves_flags)
+        );
     }
+    [s, t, u, v]
 }
 
 /// The sum of products of all quants.

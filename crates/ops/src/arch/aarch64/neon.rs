@@ -76,8 +76,8 @@ fn load64(bytes: &[u8; 64]) -> [uint8x16_t; 4] {
     let (a, b, c, d);
     // SAFETY: reads the 64 bytes of the array, whose address is passed, and touches nothing else.
     unsafe {
-        asm!("ld1 {{v0.16b-v3.16b}}, [{0}]", in(reg) bytes.as_ptr(), out("v0") a, out("v1") b, out("v2") c,
-            out("v3") d, options(pure, readonly, nostack, preserves_flags));
+        asm!("ld1 {{v16.16b-v19.16b}}, [{0}]", in(reg) bytes.as_ptr(), out("v16") a, out("v17") b, out("v18") c,
+            out("v19") d, options(pure, readonly, nostack, preserves_flags));
     }
     [a, b, c, d]
 }
@@ -87,8 +87,8 @@ fn load64(bytes: &[u8; 64]) -> [uint8x16_t; 4] {
 fn store64(bytes: &mut [u8; 64], [a, b, c, d]: [uint8x16_t; 4]) {
     // SAFETY: writes the 64 bytes of the array, whose address is passed, and touches nothing else.
     unsafe {
-        asm!("st1 {{v0.16b-v3.16b}}, [{0}]", in(reg) bytes.as_mut_ptr(), in("v0") a, in("v1") b, in("v2") c,
-            in("v3") d, options(nostack, preserves_flags));
+        asm!("st1 {{v16.16b-v19.16b}}, [{0}]", in(reg) bytes.as_mut_ptr(), in("v16") a, in("v17") b, in("v18") c,
+            in("v19") d, options(nostack, preserves_flags));
     }
 }
 

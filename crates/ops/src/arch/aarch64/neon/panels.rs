@@ -396,10 +396,40 @@ pub(in crate::arch::aarch64) fn load_quants(qs: &[i8; QK]) -> [int8x16_t; 2] {
     load32(unsafe { &*qs.as_ptr().cast() }).map(|x| neon!(vreinterpretq_s8_u8(x)))
 }
 
-/// Defines `accumulate::<W>` of one back-end: `$sums::<W, T>(x, groups)` gives what `T` rows of activations make with a
-/// panel whose group `g` is `groups(g)`; `$rows` rows share the loads of unpacked weights.
+/// Defines `accumulate_one::<W>` of one back-end, for one row of activations: `$sums::<W>(x, groups)` gives what a block
+/// makes with a panel whose group `g` is `groups(g)`.
+macro_rules! define_accumulate_one {
+    ($feature:meta, $sums:ident) => {
+        /// One row, its results in registers all the way.
+        ///
+        /// # Safety
+        ///
+        /// `x` has `panels.len()` blocks, `stride` apart.
+        #[$feature]
+        pub(in crate::arch::aarch64) unsafe fn accumulate_one<W: Weights>(
+            acc: &mut Results,
+            x: &[BlockQ8],
+            stride: usize,
+            panels: &[W],
+        ) {
+            let mut results = load_results(acc);
+            for (b, panel) in panels.iter().enumerate() {
+                // SAFETY: as the caller says.
+                let x = unsafe { x.get_unchecked(b * stride) };
+                let bytes = panel.bytes();
+                let sums = $sums::<W>(x, |g| W::group(&bytes, g));
+                results = Scales::of(panel).add(results, sums, x);
+            }
+            store_results(acc, results);
+        }
+    };
+}
+pub(in crate::arch::aarch64) use define_accumulate_one;
+
+/// Defines `accumulate::<W>` of one back-end: `$tile::<W>(x, weights)` gives the sums for `$rows` rows of activations at
+/// once, of weights that `$unpack` put in order; `accumulate_one` does those that are left.
 macro_rules! define_accumulate {
-    ($feature:meta, $rows:literal, $sums:ident) => {
+    ($feature:meta, $rows:literal, $unpack:ident, $tile:ident) => {
         #[$feature]
         pub(in crate::arch::aarch64) fn accumulate<W: Weights>(
             acc: &mut [Results],
@@ -410,54 +440,49 @@ macro_rules! define_accumulate {
             if !is_enough(x.len(), stride, panels.len(), acc.len()) {
                 return;
             }
-            match acc {
-                [acc] => accumulate_one(acc, x, stride, panels),
-                _ => accumulate_many(acc, x, stride, panels),
+            let (tiles, rest) = acc.as_chunks_mut::<$rows>();
+            if !tiles.is_empty() {
+                accumulate_tiles(tiles, x, stride, panels);
             }
-        }
-
-        /// One row, its results in registers all the way.
-        #[inline]
-        #[$feature]
-        fn accumulate_one<W: Weights>(acc: &mut Results, x: &[BlockQ8], stride: usize, panels: &[W]) {
-            let mut results = load_results(acc);
-            for (b, panel) in panels.iter().enumerate() {
+            let first = tiles.len() * $rows;
+            for (i, acc) in rest.iter_mut().enumerate() {
                 // SAFETY: `x` is enough.
-                let x = unsafe { x.get_unchecked(b * stride) };
-                let bytes = panel.bytes();
-                let [sums] = $sums::<W, 1>([x], |g| W::group(&bytes, g));
-                results = Scales::of(panel).add(results, sums, x);
+                unsafe { accumulate_one(acc, x.get(first + i..).unwrap_or(&[]), stride, panels) };
             }
-            store_results(acc, results);
         }
 
-        /// Several rows. Not part of the other, which needs no registers saved.
+        /// Whole tiles. Apart from the rest, which needs no registers saved; `x` is enough.
         #[inline(never)]
         #[$feature]
-        fn accumulate_many<W: Weights>(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[W]) {
+        fn accumulate_tiles<W: Weights>(
+            tiles: &mut [[Results; $rows]],
+            x: &[BlockQ8],
+            stride: usize,
+            panels: &[W],
+        ) {
             let mut room = EMPTY;
             for (b, panel) in panels.iter().enumerate() {
-                // SAFETY: `x` is enough.
-                let x = unsafe { x.get_unchecked(b * stride..).get_unchecked(..acc.len()) };
-                let (scales, bytes) = (Scales::of(panel), panel.bytes());
-                room.iter_mut().enumerate().for_each(|(g, group)| *group = W::group(&bytes, g));
-                let groups = |g: usize| room[g % 8];
-                let ((tiles, last), (x_tiles, x_last)) = (acc.as_chunks_mut::<$rows>(), x.as_chunks());
-                for (acc, x) in tiles.iter_mut().zip(x_tiles) {
-                    let sums = $sums::<W, $rows>(x.each_ref(), groups);
+                let Some(x) = x.get(b * stride..) else { return };
+                let scales = Scales::of(panel);
+                $unpack::<W>(&panel.bytes(), &mut room);
+                for (acc, x) in tiles.iter_mut().zip(x.as_chunks().0) {
+                    let sums = $tile::<W>(x, &room);
                     for ((acc, sums), x) in acc.iter_mut().zip(sums).zip(x) {
                         store_results(acc, scales.add(load_results(acc), sums, x));
                     }
-                }
-                for (acc, x) in last.iter_mut().zip(x_last) {
-                    let [sums] = $sums::<W, 1>([x], groups);
-                    store_results(acc, scales.add(load_results(acc), sums, x));
                 }
             }
         }
     };
 }
 pub(in crate::arch::aarch64) use define_accumulate;
+
+/// All groups in their order.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(in crate::arch::aarch64) fn unpack<W: Weights>(bytes: &W::Bytes, room: &mut Unpacked) {
+    room.iter_mut().enumerate().for_each(|(g, group)| *group = W::group(bytes, g));
+}
 
 /// Defines `one_row_q4_0` and so on of one back-end: `$sum::<W>(x, rows, start)` gives the sums of four rows, from their
 /// `x` and registers `rows(i)` of 32 quants.
@@ -599,36 +624,113 @@ byte_products! {
     smlal2(acc) = "smlal2 {0:v}.8h, {1:v}.16b, {2:v}.16b";
 }
 
-define_accumulate!(target_feature(enable = "neon"), 2, sums);
+define_accumulate_one!(target_feature(enable = "neon"), sums_of_one);
+define_accumulate!(target_feature(enable = "neon"), 2, unpack, tile);
 
-/// The sums of products for `T` rows of activations. In pairs of rows of the panel where 16 bits hold the sums of all
-/// eight groups (8 * 15 * 127, and twice that across lanes); else only those of two (2 * 128 * 127).
+/// The sums of products for one row of activations.
 #[inline]
 #[target_feature(enable = "neon")]
-fn sums<W: Weights, const T: usize>(
+fn sums_of_one<W: Weights>(x: &BlockQ8, groups: impl Fn(usize) -> Group) -> Sixteen<int32x4_t> {
+    if W::IS_NARROW {
+        let quants = load_quants(&x.qs);
+        let mut sums = [vdupq_n_s16(0); 8];
+        for_lanes!(add_narrow(&mut sums, quants, &groups));
+        add_across(&sums, W::start(x))
+    } else {
+        let [sums] = sums_of_wide([x], groups);
+        sums
+    }
+}
+
+/// The sums of products for two rows of activations.
+#[inline]
+#[target_feature(enable = "neon")]
+fn tile<W: Weights>(x: &[BlockQ8; 2], w: &Unpacked) -> [Sixteen<int32x4_t>; 2] {
+    if W::IS_NARROW {
+        let [a, b] = narrow_tile(x, w);
+        let [x, y] = x;
+        [add_across(&a, W::start(x)), add_across(&b, W::start(y))]
+    } else {
+        sums_of_wide(x.each_ref(), |g| w[g % 8])
+    }
+}
+
+/// Adds up the four products of each row of a panel; 16 bits hold the sums of two (16 * 15 * 127).
+#[inline]
+#[target_feature(enable = "neon")]
+fn add_across([a, b, c, d, e, f, g, h]: &[int16x8_t; 8], start: i32) -> Sixteen<int32x4_t> {
+    [(a, b), (c, d), (e, f), (g, h)].map(|(a, b)| vpadalq_s16(vdupq_n_s32(start), vpaddq_s16(*a, *b)))
+}
+
+/// The instructions of [`narrow_tile`] for one group: `$mul $acc, $w, $x`, each for both halves.
+macro_rules! byte_rows {
+    ($mul:literal, $x:literal, [$($acc:literal $acc2:literal)*], [$($w:literal)*]) => {
+        concat!($(
+            $mul, " v", $acc, ".8h, v", $w, ".8b, v", $x, ".8b\n",
+            $mul, "2 v", $acc2, ".8h, v", $w, ".16b, v", $x, ".16b\n",
+        )*)
+    };
+    ($mul:literal, $x:literal, $y:literal, $w:tt) => {
+        concat!(
+            byte_rows!($mul, $x, [0 1 2 3 4 5 6 7], $w),
+            byte_rows!($mul, $y, [8 9 10 11 12 13 14 15], $w)
+        )
+    };
+}
+
+/// The products of two rows of activations with all groups, added up in 16 bits (8 * 15 * 127).
+///
+/// One block of assembly: all registers are in use, and the compiler's order of loads spills half of them.
+#[inline]
+#[target_feature(enable = "neon")]
+fn narrow_tile(x: &[BlockQ8; 2], w: &Unpacked) -> [[int16x8_t; 8]; 2] {
+    let [x, y] = x.each_ref().map(|x| x.qs.as_ptr());
+    let (a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p);
+    // SAFETY: reads the quants of both rows, by words, to which blocks are aligned, and the 512 bytes of `w`.
+    unsafe {
+        asm!(
+            "ld4r {{v16.4s-v19.4s}}, [{x}], #16",
+            "ld4r {{v20.4s-v23.4s}}, [{y}], #16",
+            "ld1 {{v24.16b-v27.16b}}, [{w}], #64",
+            byte_rows!("smull", 16, 20, [24 25 26 27]),
+            "ld1 {{v28.16b-v31.16b}}, [{w}], #64",
+            byte_rows!("smlal", 17, 21, [28 29 30 31]),
+            "ld1 {{v24.16b-v27.16b}}, [{w}], #64",
+            byte_rows!("smlal", 18, 22, [24 25 26 27]),
+            "ld1 {{v28.16b-v31.16b}}, [{w}], #64",
+            byte_rows!("smlal", 19, 23, [28 29 30 31]),
+            "ld4r {{v16.4s-v19.4s}}, [{x}]",
+            "ld4r {{v20.4s-v23.4s}}, [{y}]",
+            "ld1 {{v24.16b-v27.16b}}, [{w}], #64",
+            byte_rows!("smlal", 16, 20, [24 25 26 27]),
+            "ld1 {{v28.16b-v31.16b}}, [{w}], #64",
+            byte_rows!("smlal", 17, 21, [28 29 30 31]),
+            "ld1 {{v24.16b-v27.16b}}, [{w}], #64",
+            byte_rows!("smlal", 18, 22, [24 25 26 27]),
+            "ld1 {{v28.16b-v31.16b}}, [{w}]",
+            byte_rows!("smlal", 19, 23, [28 29 30 31]),
+            x = inout(reg) x => _, y = inout(reg) y => _, w = inout(reg) w.as_ptr() => _,
+            out("v0") a, out("v1") b, out("v2") c, out("v3") d, out("v4") e, out("v5") f, out("v6") g, out("v7") h,
+            out("v8") i, out("v9") j, out("v10") k, out("v11") l, out("v12") m, out("v13") n, out("v14") o,
+            out("v15") p, out("v16") _, out("v17") _, out("v18") _, out("v19") _, out("v20") _, out("v21") _,
+            out("v22") _, out("v23") _, out("v24") _, out("v25") _, out("v26") _, out("v27") _, out("v28") _,
+            out("v29") _, out("v30") _, out("v31") _,
+            options(pure, readonly, nostack, preserves_flags)
+        );
+    }
+    [[a, b, c, d, e, f, g, h], [i, j, k, l, m, n, o, p]]
+}
+
+/// The sums of bytes: 16 bits hold those of two groups (2 * 128 * 127).
+#[inline]
+#[target_feature(enable = "neon")]
+fn sums_of_wide<const T: usize>(
     x: [&BlockQ8; T],
     groups: impl Fn(usize) -> Group,
 ) -> [Sixteen<int32x4_t>; T] {
-    let mut sums = x.map(|x| [vdupq_n_s32(W::start(x)); 4]);
-    let x = x.map(|x| load_quants(&x.qs));
-    if W::IS_NARROW {
-        let mut narrow = [[vdupq_n_s16(0); 8]; T];
-        for_lanes!(add_narrow(&mut narrow, &x, &groups));
-        for (sums, narrow) in sums.iter_mut().zip(narrow) {
-            for (sum, [low, high]) in sums.iter_mut().zip(narrow.as_chunks().0) {
-                *sum = vpadalq_s16(*sum, vpaddq_s16(*low, *high));
-            }
-        }
-    } else {
-        let mut wide = [[vdupq_n_s32(0); 8]; T];
-        for_lanes!(add_wide(&mut wide, &x, &groups));
-        for (sums, wide) in sums.iter_mut().zip(wide) {
-            for (sum, [low, high]) in sums.iter_mut().zip(wide.as_chunks().0) {
-                *sum = vpaddq_s32(*low, *high);
-            }
-        }
-    }
-    sums
+    let mut wide = [[vdupq_n_s32(0); 8]; T];
+    for_lanes!(add_wide(&mut wide, &x.map(|x| load_quants(&x.qs)), &groups));
+    wide.map(|[a, b, c, d, e, f, g, h]| [(a, b), (c, d), (e, f), (g, h)].map(|(a, b)| vpaddq_s32(a, b)))
 }
 
 /// Activations `4 * LANE..4 * LANE + 4` of 16, four times.
@@ -642,21 +744,16 @@ fn splat<const LANE: i32>(x: int8x16_t) -> int8x16_t {
 #[inline]
 #[target_feature(enable = "neon")]
 fn add_narrow<const LANE: i32>(
-    sums: &mut [[int16x8_t; 8]],
-    x: &[[int8x16_t; 2]],
+    sums: &mut [int16x8_t; 8],
+    [x, y]: [int8x16_t; 2],
     groups: &impl Fn(usize) -> Group,
 ) {
     let (low, high) = (groups(LANE as usize), groups(4 + LANE as usize));
-    for (sums, [x_low, x_high]) in sums.iter_mut().zip(x) {
-        let (x_low, x_high) = (splat::<LANE>(*x_low), splat::<LANE>(*x_high));
-        for (([a, b], low), high) in sums.as_chunks_mut().0.iter_mut().zip(low).zip(high) {
-            (*a, *b) = if LANE == 0 {
-                (smull(low, x_low), smull2(low, x_low))
-            } else {
-                (smlal(*a, low, x_low), smlal2(*b, low, x_low))
-            };
-            (*a, *b) = (smlal(*a, high, x_high), smlal2(*b, high, x_high));
-        }
+    let (x, y) = (splat::<LANE>(x), splat::<LANE>(y));
+    for (([a, b], low), high) in sums.as_chunks_mut().0.iter_mut().zip(low).zip(high) {
+        (*a, *b) =
+            if LANE == 0 { (smull(low, x), smull2(low, x)) } else { (smlal(*a, low, x), smlal2(*b, low, x)) };
+        (*a, *b) = (smlal(*a, high, y), smlal2(*b, high, y));
     }
 }
 
