@@ -2,10 +2,10 @@
 
 use core::arch::aarch64::*;
 use core::arch::asm;
-use core::mem::offset_of;
+use core::mem::{MaybeUninit, offset_of};
 
 use super::neon::panels::{
-    EMPTY, Group, Scales, Sixteen, SixteenRows, Unpacked, Weights, define_accumulate, define_accumulate_one,
+    Group, Scales, Sixteen, SixteenRows, Unpacked, Weights, define_accumulate, define_accumulate_one,
     define_dot, define_one_row, for_lanes, fused, load_quants, load_results, split_nibbles, store_results,
     unpack, widen_one,
 };

@@ -2,11 +2,11 @@
 
 use core::arch::aarch64::*;
 use core::arch::asm;
-use core::mem::offset_of;
+use core::mem::{MaybeUninit, offset_of};
 
 use super::dotprod::{self, accumulate_one};
 use super::neon::panels::{
-    EMPTY, Scales, Sixteen, Unpacked, Weights, define_accumulate, load_results, store_results,
+    Scales, Sixteen, Unpacked, Weights, define_accumulate, load_results, store_results,
 };
 use crate::cpu::Feature;
 use crate::panel::{BlockQ8, Kernel, Results, is_enough};
@@ -24,16 +24,12 @@ pub(crate) const TABLE: OpTable = OpTable {
 
 define_accumulate!(target_feature(enable = "neon,dotprod,i8mm"), 4, unpack, tile);
 
-/// Eights of quants, two rows to a register: groups `2 * i` and `2 * i + 1` side by side make `room[2 * i..][..2]`.
+/// Eights of quants, two rows to a register: groups `2 * i` and `2 * i + 1` side by side make two of them.
 #[inline]
 #[target_feature(enable = "neon,dotprod,i8mm")]
-fn unpack<W: Weights>(bytes: &W::Bytes, room: &mut Unpacked) {
-    for (i, to) in room.as_chunks_mut::<2>().0.iter_mut().enumerate() {
-        let [a, b] = [2 * i, 2 * i + 1].map(|g| W::group(bytes, g).map(|x| vreinterpretq_s32_s8(x)));
-        let both = |r: usize| [vzip1q_s32(a[r % 4], b[r % 4]), vzip2q_s32(a[r % 4], b[r % 4])];
-        let [[c, d], [e, f], [g, h], [i, j]] = [both(0), both(1), both(2), both(3)];
-        *to = [[c, d, e, f], [g, h, i, j]].map(|four| four.map(|x| vreinterpretq_s8_s32(x)));
-    }
+fn unpack<W: Weights>(bytes: &W::Bytes) -> Unpacked {
+    let bytes = W::zip(bytes);
+    [0, 1, 2, 3, 4, 5, 6, 7].map(|g| W::group(&bytes, g))
 }
 
 /// The instructions of [`tile`] for an eight of four pairs of rows: `smmla $acc, $x, $w`.

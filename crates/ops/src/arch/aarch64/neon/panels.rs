@@ -3,6 +3,7 @@
 
 use core::arch::aarch64::*;
 use core::arch::asm;
+use core::mem::MaybeUninit;
 
 use super::{load_nibbles, load32, load64, neon, store32, store64};
 use crate::block::{BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, QK};
@@ -211,6 +212,8 @@ pub(in crate::arch::aarch64) trait Weights: Copy {
     fn bytes(&self) -> Self::Bytes;
     /// Group `g`, below 8.
     fn group(bytes: &Self::Bytes, g: usize) -> Group;
+    /// The same with groups `2 * i` and `2 * i + 1` merged: their quants of rows 0 to 7, side by side, then of rows 8 to 15.
+    fn zip(bytes: &Self::Bytes) -> Self::Bytes;
 }
 
 /// Loads 256 bytes at any address: with fixed registers, so that nothing but the loads is left.
@@ -262,6 +265,22 @@ where
     }
 }
 
+/// Words of neighbouring groups side by side.
+#[inline(always)]
+fn zip([a, b, c, d]: &[[uint8x16_t; 4]; 4]) -> [[uint8x16_t; 4]; 4] {
+    let low =
+        |a, b| neon!(vreinterpretq_u8_u32(vzip1q_u32(vreinterpretq_u32_u8(a), vreinterpretq_u32_u8(b))));
+    let high =
+        |a, b| neon!(vreinterpretq_u8_u32(vzip2q_u32(vreinterpretq_u32_u8(a), vreinterpretq_u32_u8(b))));
+    let half =
+        |[a, b]: [uint8x16_t; 2], [c, d]: [uint8x16_t; 2]| [low(a, c), high(a, c), low(b, d), high(b, d)];
+    let both = |[a, b, c, d]: [uint8x16_t; 4], [e, f, g, h]: [uint8x16_t; 4]| {
+        [half([a, b], [e, f]), half([c, d], [g, h])]
+    };
+    let ([e, f], [g, h]) = (both(*a, *b), both(*c, *d));
+    [e, f, g, h]
+}
+
 /// Group `g` of nibbles: of the low ones, then of the high ones.
 #[inline(always)]
 fn nibble_group(bytes: &[[uint8x16_t; 4]; 4], g: usize) -> Group {
@@ -275,7 +294,7 @@ fn nibble_group(bytes: &[[uint8x16_t; 4]; 4], g: usize) -> Group {
 }
 
 macro_rules! weights {
-    ($panel:ty, $is_narrow:literal, $bytes:ty, |$it:ident| $m:expr, |$x:ident| $start:expr, $load:expr, $group:expr) => {
+    ($panel:ty, $is_narrow:literal, $bytes:ty, |$it:ident| $m:expr, |$x:ident| $start:expr, $load:expr, $group:expr, $zip:expr) => {
         impl Weights for $panel {
             const IS_NARROW: bool = $is_narrow;
             type Bytes = $bytes;
@@ -301,12 +320,25 @@ macro_rules! weights {
             fn group(bytes: &Self::Bytes, g: usize) -> Group {
                 $group(bytes, g)
             }
+            #[inline(always)]
+            fn zip(bytes: &Self::Bytes) -> Self::Bytes {
+                $zip(bytes)
+            }
         }
     };
 }
 
-weights!(PanelQ4_0, true, [[uint8x16_t; 4]; 4], |_it| None, |x| x.offset, load256(&_it.qs), nibble_group);
-weights!(PanelQ4_1, true, [[uint8x16_t; 4]; 4], |it| Some(&it.m), |_x| 0, load256(&it.qs), nibble_group);
+weights!(
+    PanelQ4_0,
+    true,
+    [[uint8x16_t; 4]; 4],
+    |_it| None,
+    |x| x.offset,
+    load256(&_it.qs),
+    nibble_group,
+    zip
+);
+weights!(PanelQ4_1, true, [[uint8x16_t; 4]; 4], |it| Some(&it.m), |_x| 0, load256(&it.qs), nibble_group, zip);
 weights!(
     PanelQ8_0,
     false,
@@ -318,7 +350,8 @@ weights!(
         [load256(&halves[0]), load256(&halves[1])]
     },
     |bytes: &[[[uint8x16_t; 4]; 4]; 2], g: usize| bytes[g / 4 % 2][g % 4]
-        .map(|x| neon!(vreinterpretq_s8_u8(x)))
+        .map(|x| neon!(vreinterpretq_s8_u8(x))),
+    |[low, high]: &[[[uint8x16_t; 4]; 4]; 2]| [zip(low), zip(high)]
 );
 
 /// The halves of a panel as they are.
@@ -460,13 +493,13 @@ macro_rules! define_accumulate {
             stride: usize,
             panels: &[W],
         ) {
-            let mut room = EMPTY;
+            let mut room = MaybeUninit::<Unpacked>::uninit();
             for (b, panel) in panels.iter().enumerate() {
                 let Some(x) = x.get(b * stride..) else { return };
                 let scales = Scales::of(panel);
-                $unpack::<W>(&panel.bytes(), &mut room);
+                let room = room.write($unpack::<W>(&panel.bytes()));
                 for (acc, x) in tiles.iter_mut().zip(x.as_chunks().0) {
-                    let sums = $tile::<W>(x, &room);
+                    let sums = $tile::<W>(x, room);
                     for ((acc, sums), x) in acc.iter_mut().zip(sums).zip(x) {
                         store_results(acc, scales.add(load_results(acc), sums, x));
                     }
@@ -480,8 +513,8 @@ pub(in crate::arch::aarch64) use define_accumulate;
 /// All groups in their order.
 #[inline]
 #[target_feature(enable = "neon")]
-pub(in crate::arch::aarch64) fn unpack<W: Weights>(bytes: &W::Bytes, room: &mut Unpacked) {
-    room.iter_mut().enumerate().for_each(|(g, group)| *group = W::group(bytes, g));
+pub(in crate::arch::aarch64) fn unpack<W: Weights>(bytes: &W::Bytes) -> Unpacked {
+    [0, 1, 2, 3, 4, 5, 6, 7].map(|g| W::group(bytes, g))
 }
 
 /// Defines `one_row_q4_0` and so on of one back-end: `$sum::<W>(x, rows, start)` gives the sums of four rows, from their
@@ -564,10 +597,6 @@ pub(in crate::arch::aarch64) fn split_nibbles(rows: [uint8x16_t; 4]) -> [[int8x1
         neon!([vreinterpretq_s8_u8(vandq_u8(x, vdupq_n_u8(15))), vreinterpretq_s8_u8(vshrq_n_u8::<4>(x))])
     })
 }
-
-/// Room for unpacked weights.
-// SAFETY: registers of zeros.
-pub(in crate::arch::aarch64) const EMPTY: Unpacked = unsafe { core::mem::zeroed() };
 
 /// Calls `$step::<LANE>` for the lanes 0 to 3.
 macro_rules! for_lanes {
