@@ -2,6 +2,7 @@
 
 pub(super) mod panels;
 mod quantize;
+mod wide;
 
 use core::arch::aarch64::*;
 use core::arch::asm;
@@ -26,7 +27,7 @@ pub(crate) const TABLE: OpTable = OpTable {
     q4_0: panels::Q4_0,
     q4_1: panels::Q4_1,
     one_row: panels::ONE_ROW,
-    lanes: LANE_OPS,
+    lanes: wide::OPS,
 };
 
 lane_ops!(F32x8, 8, target_feature(enable = "neon"));
@@ -150,6 +151,40 @@ impl F32x8 {
         let [low, high] = bytes;
         neon!(Self(vreinterpretq_f32_u8(load16(low)), vreinterpretq_f32_u8(load16(high))))
     }
+
+    /// Eight halves as f32.
+    #[inline(always)]
+    fn from_f16(halves: uint8x16_t) -> Self {
+        neon!({
+            let halves = vreinterpretq_f16_u8(halves);
+            Self(vcvt_f32_f16(vget_low_f16(halves)), vcvt_high_f32_f16(halves))
+        })
+    }
+
+    /// Eight bfloat16 as f32.
+    #[inline(always)]
+    fn from_bf16(halves: uint8x16_t) -> Self {
+        neon!({
+            let halves = vreinterpretq_u16_u8(halves);
+            let low = vshll_n_u16::<16>(vget_low_u16(halves));
+            Self(vreinterpretq_f32_u32(low), vreinterpretq_f32_u32(vshll_high_n_u16::<16>(halves)))
+        })
+    }
+
+    /// Eight integers as f32.
+    #[inline(always)]
+    fn from_i16(x: int16x8_t) -> Self {
+        neon!({
+            let low = vcvtq_f32_s32(vmovl_s16(vget_low_s16(x)));
+            Self(low, vcvtq_f32_s32(vmovl_high_s16(x)))
+        })
+    }
+
+    /// Halves, rounded to nearest, ties to even.
+    #[inline(always)]
+    fn to_f16(self) -> uint8x16_t {
+        neon!(vreinterpretq_u8_f16(vcvt_high_f16_f32(vcvt_f16_f32(self.0), self.1)))
+    }
 }
 
 impl Lanes<8> for F32x8 {
@@ -167,26 +202,15 @@ impl Lanes<8> for F32x8 {
     }
     #[inline(always)]
     fn load_f16(x: &[F16; 8]) -> Self {
-        neon!({
-            let halves = vreinterpretq_f16_u8(load16(&*x.as_ptr().cast()));
-            Self(vcvt_f32_f16(vget_low_f16(halves)), vcvt_high_f32_f16(halves))
-        })
+        Self::from_f16(load16(neon!(&*x.as_ptr().cast())))
     }
     #[inline(always)]
     fn load_bf16(x: &[Bf16; 8]) -> Self {
-        neon!({
-            let halves = vreinterpretq_u16_u8(load16(&*x.as_ptr().cast()));
-            let low = vshll_n_u16::<16>(vget_low_u16(halves));
-            Self(vreinterpretq_f32_u32(low), vreinterpretq_f32_u32(vshll_high_n_u16::<16>(halves)))
-        })
+        Self::from_bf16(load16(neon!(&*x.as_ptr().cast())))
     }
     #[inline(always)]
     fn load_i8(x: &[i8; 8]) -> Self {
-        neon!({
-            let wide = vmovl_s8(vreinterpret_s8_u8(load8(&*x.as_ptr().cast())));
-            let low = vcvtq_f32_s32(vmovl_s16(vget_low_s16(wide)));
-            Self(low, vcvtq_f32_s32(vmovl_high_s16(wide)))
-        })
+        neon!(Self::from_i16(vmovl_s8(vreinterpret_s8_u8(load8(&*x.as_ptr().cast())))))
     }
     #[inline(always)]
     fn widen_f16(x: F16) -> f32 {
@@ -213,10 +237,7 @@ impl Lanes<8> for F32x8 {
     }
     #[inline(always)]
     fn store_f16(self, to: &mut [F16; 8]) {
-        neon!({
-            let halves = vcvt_high_f16_f32(vcvt_f16_f32(self.0), self.1);
-            store16(&mut *to.as_mut_ptr().cast(), vreinterpretq_u8_f16(halves));
-        });
+        store16(neon!(&mut *to.as_mut_ptr().cast()), self.to_f16());
     }
     #[inline(always)]
     fn add(self, x: Self) -> Self {
