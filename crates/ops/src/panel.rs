@@ -17,7 +17,7 @@ use crate::view::{Packed, Rows};
 pub const PANEL_ROWS: usize = 16;
 
 /// Rows of activations that pass by while a panel's accumulators are in the first cache.
-const MAX_ROWS: usize = 32;
+const MAX_ROWS: usize = 64;
 
 /// What one row of activations gives with the sixteen rows of a panel.
 pub(crate) type Results = [f32; PANEL_ROWS];

@@ -1,5 +1,6 @@
 //! Advanced SIMD as every aarch64 CPU has it: eight f32 lanes in two registers; integer products by SMULL and SADALP.
 
+mod cache;
 pub(super) mod panels;
 mod quantize;
 mod wide;
@@ -12,7 +13,7 @@ use crate::block::{Bf16, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, F32, QK};
 use crate::cpu::Feature;
 use crate::floats::Floats;
 use crate::lanes::{Lanes, lane_ops};
-use crate::product::product;
+use crate::product::{Product, product};
 use crate::table::{Backend, OpTable};
 
 pub(crate) const TABLE: OpTable = OpTable {
@@ -20,7 +21,7 @@ pub(crate) const TABLE: OpTable = OpTable {
     needs: Feature::NEON,
     quantize_q8_0: quantize::q8_0,
     f32: product!(Floats<F32x8, F32, 8>, 2, 2, 4, target_feature(enable = "neon")),
-    f16: product!(Floats<F32x8, F16, 8>, 2, 2, 4, target_feature(enable = "neon")),
+    f16: cache::F16_PRODUCT,
     bf16: product!(Floats<F32x8, Bf16, 8>, 2, 2, 4, target_feature(enable = "neon")),
     quantize_q8: quantize::q8,
     q8_0: panels::Q8_0,
@@ -29,6 +30,9 @@ pub(crate) const TABLE: OpTable = OpTable {
     one_row: panels::ONE_ROW,
     lanes: wide::OPS,
 };
+
+/// Products with F16 weights of any shape.
+const F16_PRODUCT: Product<F16> = product!(Floats<F32x8, F16, 8>, 2, 2, 4, target_feature(enable = "neon"));
 
 lane_ops!(F32x8, 8, target_feature(enable = "neon"));
 

@@ -8,8 +8,9 @@ use crate::arch::exp::{self, Exponent};
 use crate::block::{Bf16, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, F32, QK};
 use crate::lanes::{LaneOps, Lanes, lane_ops};
 
-/// Everything but the dot product, which float weights share.
-pub(super) const OPS: LaneOps = LaneOps { dot_f32: super::LANE_OPS.dot_f32, ..LANE_OPS };
+/// Everything but the dot product, which float weights share, and what `cache.rs` does.
+pub(super) const OPS: LaneOps =
+    LaneOps { dot_f32: super::LANE_OPS.dot_f32, accumulate_f16: super::cache::accumulate, ..LANE_OPS };
 
 lane_ops!(F32x16, 16, target_feature(enable = "neon"));
 
