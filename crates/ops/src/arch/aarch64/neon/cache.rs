@@ -76,7 +76,7 @@ fn gemm(dst: &mut TileMut<'_>, lhs: &[f32], rhs: Rows<'_, F16>) {
 pub(super) fn accumulate(dst: &mut [f32], p: &[f32], stride: usize, rows: Rows<'_, F16>) {
     let (n, row_strips) = (rows.rows(), rows.cols() / STRIP);
     let (halves, rest) = rows.blocks().as_chunks::<STRIP>();
-    let is_here = dst.len() == rows.cols() && dst.len() % STRIP == 0 && rest.is_empty();
+    let is_here = dst.len() == rows.cols() && dst.len().is_multiple_of(STRIP) && rest.is_empty();
     let Some(p) = p.get(..n).filter(|_| is_here) else {
         // SAFETY: NEON is all that the generic routine needs.
         return unsafe { (super::wide::LANE_OPS.accumulate_f16)(dst, p, stride, rows) };

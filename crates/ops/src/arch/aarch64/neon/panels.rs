@@ -12,11 +12,11 @@ use crate::panel::{
 };
 
 pub(in crate::arch::aarch64) const Q4_0: Kernel<PanelQ4_0> =
-    Kernel { dot: dot_q4_0, pack: pack_q4_0, accumulate: accumulate };
+    Kernel { dot: dot_q4_0, pack: pack_q4_0, accumulate };
 pub(in crate::arch::aarch64) const Q4_1: Kernel<PanelQ4_1> =
-    Kernel { dot: dot_q4_1, pack: pack_q4_1, accumulate: accumulate };
+    Kernel { dot: dot_q4_1, pack: pack_q4_1, accumulate };
 pub(in crate::arch::aarch64) const Q8_0: Kernel<PanelQ8_0> =
-    Kernel { dot: dot_q8_0, pack: pack_q8_0, accumulate: accumulate };
+    Kernel { dot: dot_q8_0, pack: pack_q8_0, accumulate };
 
 /// Four quants of each of sixteen rows: rows `4 * i..4 * i + 4` in register `i`.
 pub(in crate::arch::aarch64) type Group = [int8x16_t; 4];
@@ -71,7 +71,7 @@ impl SixteenRows {
     #[inline]
     #[target_feature(enable = "neon")]
     pub(in crate::arch::aarch64) unsafe fn halves(self) -> [uint8x16_t; 2] {
-        if self.first.addr() % 2 != 0 || self.stride % 2 != 0 {
+        if !self.first.addr().is_multiple_of(2) || !self.stride.is_multiple_of(2) {
             // SAFETY: as the caller says.
             return unsafe { self.odd_halves() };
         }
