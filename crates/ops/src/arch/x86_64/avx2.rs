@@ -7,7 +7,6 @@ use crate::block::{Bf16, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, F32};
 use crate::cpu::Feature;
 use crate::floats::Floats;
 use crate::lanes::{Lanes, lane_ops};
-use crate::panel::OneRow;
 use crate::product::product;
 use crate::table::{Backend, OpTable};
 
@@ -19,7 +18,7 @@ pub(crate) const TABLE: OpTable = OpTable {
     needs: Feature::AVX2.union(Feature::FMA).union(Feature::F16C),
     quantize_q8_0: quantize::q8_0,
     quantize_q8: quantize::q8,
-    one_row: OneRow::NONE,
+    one_row: panels::ONE_ROW,
     f32: product!(Floats<F32x8, F32, 8>, 3, 2, 4, target_feature(enable = "avx2,fma,f16c")),
     f16: product!(Floats<F32x8, F16, 8>, 3, 2, 4, target_feature(enable = "avx2,fma,f16c")),
     bf16: product!(Floats<F32x8, Bf16, 8>, 3, 2, 4, target_feature(enable = "avx2,fma,f16c")),

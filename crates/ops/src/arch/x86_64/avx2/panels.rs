@@ -3,7 +3,9 @@
 use core::arch::x86_64::*;
 
 use crate::block::{BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, QK};
-use crate::panel::{BlockQ8, Kernel, PANEL_ROWS, PanelQ4_0, PanelQ4_1, PanelQ8_0, Results, is_enough};
+use crate::panel::{
+    BlockQ8, Kernel, OneRow, PANEL_ROWS, PanelQ4_0, PanelQ4_1, PanelQ8_0, Results, is_enough,
+};
 
 pub(in crate::arch::x86_64) const Q4_0: Kernel<PanelQ4_0> =
     Kernel { dot: dot_q4_0, pack: pack_q4_0, accumulate: accumulate_q4_0 };
@@ -97,34 +99,47 @@ pub(in crate::arch::x86_64) unsafe fn gather_halves(
     }
 }
 
-/// The fours of 16 bytes of each row, `offset` bytes into it, one row beside the other: a transposition of 16 by 4 words.
+/// The fours of 16 bytes of each row of a half, `offset` bytes into it, one row beside the other: a transposition of 8 by 4
+/// words.
 ///
 /// # Safety
 ///
 /// The rows have 16 bytes there.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn transpose(rows: &SixteenRows, offset: usize, half: usize) -> [__m256i; 4] {
+    // Rows `r` and `r + 4` of this half, in one register.
+    let pair = |r: usize| {
+        let r = r + 8 * half;
+        // SAFETY: as the caller says; the loads are unaligned.
+        unsafe {
+            let low = _mm_loadu_si128(rows.at(r, offset).cast());
+            _mm256_set_m128i(_mm_loadu_si128(rows.at(r + 4, offset).cast()), low)
+        }
+    };
+    let (a, b, c, d) = (pair(0), pair(1), pair(2), pair(3));
+    let (ab_low, ab_high) = (_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+    let (cd_low, cd_high) = (_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
+    [
+        _mm256_unpacklo_epi64(ab_low, cd_low),
+        _mm256_unpackhi_epi64(ab_low, cd_low),
+        _mm256_unpacklo_epi64(ab_high, cd_high),
+        _mm256_unpackhi_epi64(ab_high, cd_high),
+    ]
+}
+
+/// The same of both halves, to memory.
+///
+/// # Safety
+///
+/// As [`transpose`].
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn interleave<T>(rows: &SixteenRows, offset: usize, to: &mut [[[T; 4]; PANEL_ROWS]; 4]) {
     const { assert!(size_of::<T>() == 1) };
     for half in 0..2 {
-        // Rows `r` and `r + 4` of this half, in one register.
-        let pair = |r: usize| {
-            let r = r + 8 * half;
-            // SAFETY: as the caller says; the loads are unaligned.
-            unsafe {
-                let low = _mm_loadu_si128(rows.at(r, offset).cast());
-                _mm256_set_m128i(_mm_loadu_si128(rows.at(r + 4, offset).cast()), low)
-            }
-        };
-        let (a, b, c, d) = (pair(0), pair(1), pair(2), pair(3));
-        let (ab_low, ab_high) = (_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
-        let (cd_low, cd_high) = (_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
-        let groups = [
-            _mm256_unpacklo_epi64(ab_low, cd_low),
-            _mm256_unpackhi_epi64(ab_low, cd_low),
-            _mm256_unpacklo_epi64(ab_high, cd_high),
-            _mm256_unpackhi_epi64(ab_high, cd_high),
-        ];
+        // SAFETY: as the caller says.
+        let groups = unsafe { transpose(rows, offset, half) };
         for (group, to) in groups.into_iter().zip(&mut *to) {
             // SAFETY: a group is 64 bytes, a half of it 32; the store is unaligned.
             unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast::<__m256i>().add(half), group) };
@@ -192,11 +207,17 @@ type Groups<const N: usize> = [__m256i; N];
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(in crate::arch::x86_64) fn load_nibbles(qs: &[[[u8; 4]; PANEL_ROWS]; 4], half: usize) -> Groups<8> {
-    let mask = _mm256_set1_epi8(15);
-    let [a, b, c, d] = qs.each_ref().map(|group| {
+    split_nibbles(qs.each_ref().map(|group| {
         // SAFETY: a group is 64 bytes, a half of it 32 (`half` is 0 or 1); the load is unaligned.
         unsafe { _mm256_loadu_si256(group.as_ptr().cast::<__m256i>().add(half)) }
-    });
+    }))
+}
+
+/// The same of what is loaded already.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn split_nibbles([a, b, c, d]: [__m256i; 4]) -> Groups<8> {
+    let mask = _mm256_set1_epi8(15);
     let [e, f, g, h] = [a, b, c, d].map(|x| _mm256_and_si256(_mm256_srli_epi16::<4>(x), mask));
     let [a, b, c, d] = [a, b, c, d].map(|x| _mm256_and_si256(x, mask));
     [a, b, c, d, e, f, g, h]
@@ -221,6 +242,20 @@ fn sum_nibbles(w: &Groups<8>, x: &BlockQ8, start: i32) -> __m256 {
     }
     let sums = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
     _mm256_cvtepi32_ps(_mm256_add_epi32(sums, _mm256_set1_epi32(start)))
+}
+
+/// The sums of signed quants and activations for eight rows.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn sum_bytes(w: &Groups<8>, x: &BlockQ8) -> __m256 {
+    let mut sums = _mm256_setzero_si256();
+    for (group, w) in w.iter().enumerate() {
+        // A pair is at most 2 * 128 * 127 = 32512, as 8-bit magnitudes take -128.
+        let x = _mm256_sign_epi8(splat_group(x, group), *w);
+        let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(*w), x);
+        sums = _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    }
+    _mm256_cvtepi32_ps(sums)
 }
 
 /// The rows of `x` that meet panel `b`.
@@ -319,18 +354,85 @@ fn accumulate_q8_0(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[
             });
             (scales(&panel.d, half), groups)
         },
-        |acc, x, w| {
-            let mut sums = _mm256_setzero_si256();
-            for (group, w) in w.1.iter().enumerate() {
-                // A pair is at most 2 * 128 * 127 = 32512, as 8-bit magnitudes take -128.
-                let x = _mm256_sign_epi8(splat_group(x, group), *w);
-                let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(*w), x);
-                sums = _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
-            }
-            _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums), _mm256_mul_ps(w.0, _mm256_set1_ps(x.d)), acc)
-        }
+        |acc, x, w| _mm256_fmadd_ps(sum_bytes(&w.1, x), _mm256_mul_ps(w.0, _mm256_set1_ps(x.d)), acc)
     );
 }
+
+/// Runs `$step` for every block of one row of activations and both halves of sixteen rows of weights as they lie in a file:
+/// `$acc` the eight results, `$x` the block, `$half` which half, `$at` where the blocks begin in their rows.
+macro_rules! one_row {
+    ($acc:ident, $x:ident, $blocks:ident, $stride:ident,
+        |$rows:ident, $at:ident, $sum:ident, $row:ident, $half:ident| $step:expr) => {
+        let Some($rows) = &SixteenRows::new($blocks, $stride, $x.len()) else { return };
+        // SAFETY: sixteen results; the loads are unaligned.
+        let mut sums = unsafe { [0, 8].map(|i| _mm256_loadu_ps($acc.as_ptr().add(i))) };
+        for (b, $row) in $x.iter().enumerate() {
+            let $at = b * block_size($blocks);
+            prefetch($blocks, ($stride + b) * PANEL_ROWS);
+            for ($half, sum) in sums.iter_mut().enumerate() {
+                let $sum = *sum;
+                // SAFETY: every row has block `b`.
+                *sum = unsafe { $step };
+            }
+        }
+        for (i, sum) in sums.into_iter().enumerate() {
+            // SAFETY: as above.
+            unsafe { _mm256_storeu_ps($acc.as_mut_ptr().add(8 * i), sum) };
+        }
+    };
+}
+
+/// Bytes of one of `blocks`.
+#[inline(always)]
+pub(in crate::arch::x86_64) const fn block_size<B>(_: &[B]) -> usize {
+    size_of::<B>()
+}
+
+/// Halves of eight rows, `offset` bytes into them, as f32.
+///
+/// # Safety
+///
+/// The rows have two bytes there.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn load_scales(rows: &SixteenRows, offset: usize, half: usize) -> __m256 {
+    // SAFETY: as the caller says; halves have alignment 1.
+    widen(&core::array::from_fn(|r| unsafe { *rows.at(r + 8 * half, offset).cast::<F16>() }))
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+fn one_row_q4_0(acc: &mut Results, x: &[BlockQ8], blocks: &[BlockQ4_0], stride: usize) {
+    one_row!(acc, x, blocks, stride, |rows, at, acc, x, half| {
+        let w = split_nibbles(transpose(rows, at + 2, half));
+        let d = _mm256_mul_ps(load_scales(rows, at, half), _mm256_set1_ps(x.d));
+        _mm256_fmadd_ps(sum_nibbles(&w, x, x.offset), d, acc)
+    });
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+fn one_row_q4_1(acc: &mut Results, x: &[BlockQ8], blocks: &[BlockQ4_1], stride: usize) {
+    one_row!(acc, x, blocks, stride, |rows, at, acc, x, half| {
+        let w = split_nibbles(transpose(rows, at + 4, half));
+        let d = _mm256_mul_ps(load_scales(rows, at, half), _mm256_set1_ps(x.d));
+        let acc = _mm256_fmadd_ps(sum_nibbles(&w, x, 0), d, acc);
+        let least = _mm256_set1_ps(x.offset as f32 * -0.125 * x.d);
+        _mm256_fmadd_ps(least, load_scales(rows, at + 2, half), acc)
+    });
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+fn one_row_q8_0(acc: &mut Results, x: &[BlockQ8], blocks: &[BlockQ8_0], stride: usize) {
+    one_row!(acc, x, blocks, stride, |rows, at, acc, x, half| {
+        let [a, b, c, d] = transpose(rows, at + 2, half);
+        let [e, f, g, h] = transpose(rows, at + 18, half);
+        let scales = _mm256_mul_ps(load_scales(rows, at, half), _mm256_set1_ps(x.d));
+        _mm256_fmadd_ps(sum_bytes(&[a, b, c, d, e, f, g, h], x), scales, acc)
+    });
+}
+
+/// What multiplies one row of activations faster than panels that it would have to make.
+pub(in crate::arch::x86_64) const ONE_ROW: OneRow =
+    OneRow { q8_0: Some(one_row_q8_0), q4_0: Some(one_row_q4_0), q4_1: Some(one_row_q4_1) };
 
 /// The sum of eight integers.
 #[inline]

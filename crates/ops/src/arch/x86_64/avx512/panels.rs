@@ -4,7 +4,9 @@ use core::arch::x86_64::*;
 
 use crate::arch::x86_64::avx2::panels::{self, SixteenRows, define_pack, gather_halves, prefetch};
 use crate::block::{BlockQ4_0, BlockQ4_1, BlockQ8_0, F16};
-use crate::panel::{BlockQ8, Kernel, PANEL_ROWS, PanelQ4_0, PanelQ4_1, PanelQ8_0, Results, is_enough};
+use crate::panel::{
+    BlockQ8, Kernel, OneRow, PANEL_ROWS, PanelQ4_0, PanelQ4_1, PanelQ8_0, Results, is_enough,
+};
 
 pub(super) const Q4_0: Kernel<PanelQ4_0> =
     Kernel { dot: panels::dot_q4_0, pack: pack_q4_0, accumulate: accumulate_q4_0 };
@@ -20,8 +22,7 @@ pub(super) const Q8_0: Kernel<PanelQ8_0> =
 /// The rows have 16 bytes there.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-unsafe fn interleave<T>(rows: &SixteenRows, offset: usize, to: &mut [[[T; 4]; PANEL_ROWS]; 4]) {
-    const { assert!(size_of::<T>() == 1) };
+unsafe fn transpose(rows: &SixteenRows, offset: usize) -> [__m512i; 4] {
     // SAFETY: as the caller says; the load is unaligned.
     let load = |r: usize| unsafe { _mm_loadu_si128(rows.at(r, offset).cast()) };
     // Register r: rows r, r + 4, r + 8, r + 12, so that rows come out in order.
@@ -34,12 +35,25 @@ unsafe fn interleave<T>(rows: &SixteenRows, offset: usize, to: &mut [[[T; 4]; PA
     let (a, b, c, d) = (four(0), four(1), four(2), four(3));
     let (ab_low, ab_high) = (_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
     let (cd_low, cd_high) = (_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
-    let groups = [
+    [
         _mm512_unpacklo_epi64(ab_low, cd_low),
         _mm512_unpackhi_epi64(ab_low, cd_low),
         _mm512_unpacklo_epi64(ab_high, cd_high),
         _mm512_unpackhi_epi64(ab_high, cd_high),
-    ];
+    ]
+}
+
+/// The same, to memory.
+///
+/// # Safety
+///
+/// As [`transpose`].
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+unsafe fn interleave<T>(rows: &SixteenRows, offset: usize, to: &mut [[[T; 4]; PANEL_ROWS]; 4]) {
+    const { assert!(size_of::<T>() == 1) };
+    // SAFETY: as the caller says.
+    let groups = unsafe { transpose(rows, offset) };
     for (group, to) in groups.into_iter().zip(to) {
         // SAFETY: a group is 64 bytes; the store is unaligned.
         unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), group) };
@@ -64,8 +78,14 @@ fn load_group<T>(group: &[[T; 4]; PANEL_ROWS]) -> __m512i {
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 fn load_nibbles(qs: &[[[u8; 4]; PANEL_ROWS]; 4]) -> [__m512i; 8] {
+    split_nibbles(qs.each_ref().map(|group| load_group(group)))
+}
+
+/// The same of what is loaded already.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn split_nibbles([a, b, c, d]: [__m512i; 4]) -> [__m512i; 8] {
     let mask = _mm512_set1_epi8(15);
-    let [a, b, c, d] = qs.each_ref().map(|group| load_group(group));
     let [e, f, g, h] = [a, b, c, d].map(|x| _mm512_and_si512(_mm512_srli_epi16::<4>(x), mask));
     let [a, b, c, d] = [a, b, c, d].map(|x| _mm512_and_si512(x, mask));
     [a, b, c, d, e, f, g, h]
@@ -165,3 +185,71 @@ fn accumulate_q8_0(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[
         }
     );
 }
+
+/// One half of each row, `offset` bytes into it, as f32.
+///
+/// # Safety
+///
+/// The rows have two bytes there.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+unsafe fn load_scales(rows: &SixteenRows, offset: usize) -> __m512 {
+    let mut halves = [F16::from_bits(0); PANEL_ROWS];
+    // SAFETY: as the caller says.
+    unsafe { gather_halves(rows, offset, &mut halves) };
+    scales(&halves)
+}
+
+/// Runs `$step` for every block of one row of activations and sixteen rows of weights as they lie in a file: `$acc` the
+/// results, `$x` the block, `$at` where the blocks begin in their rows.
+macro_rules! one_row {
+    ($acc:ident, $x:ident, $blocks:ident, $stride:ident,
+        |$rows:ident, $at:ident, $sum:ident, $row:ident| $step:expr) => {
+        let Some($rows) = &SixteenRows::new($blocks, $stride, $x.len()) else { return };
+        // SAFETY: sixteen results; the load is unaligned.
+        let mut $sum = unsafe { _mm512_loadu_ps($acc.as_ptr()) };
+        for (b, $row) in $x.iter().enumerate() {
+            let $at = b * panels::block_size($blocks);
+            prefetch($blocks, ($stride + b) * PANEL_ROWS);
+            // SAFETY: every row has block `b`.
+            $sum = unsafe { $step };
+        }
+        // SAFETY: as above.
+        unsafe { _mm512_storeu_ps($acc.as_mut_ptr(), $sum) };
+    };
+}
+
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn one_row_q4_0(acc: &mut Results, x: &[BlockQ8], blocks: &[BlockQ4_0], stride: usize) {
+    one_row!(acc, x, blocks, stride, |rows, at, sum, x| {
+        let w = split_nibbles(transpose(rows, at + 2));
+        let d = _mm512_mul_ps(load_scales(rows, at), _mm512_set1_ps(x.d));
+        _mm512_fmadd_ps(sum_groups(&w, x, _mm512_set1_epi32(x.offset)), d, sum)
+    });
+}
+
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn one_row_q4_1(acc: &mut Results, x: &[BlockQ8], blocks: &[BlockQ4_1], stride: usize) {
+    one_row!(acc, x, blocks, stride, |rows, at, sum, x| {
+        let w = split_nibbles(transpose(rows, at + 4));
+        let d = _mm512_mul_ps(load_scales(rows, at), _mm512_set1_ps(x.d));
+        let sum = _mm512_fmadd_ps(sum_groups(&w, x, _mm512_setzero_si512()), d, sum);
+        let least = _mm512_set1_ps(x.offset as f32 * -0.125 * x.d);
+        _mm512_fmadd_ps(least, load_scales(rows, at + 2), sum)
+    });
+}
+
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn one_row_q8_0(acc: &mut Results, x: &[BlockQ8], blocks: &[BlockQ8_0], stride: usize) {
+    one_row!(acc, x, blocks, stride, |rows, at, sum, x| {
+        let ([a, b, c, d], [e, f, g, h]) = (transpose(rows, at + 2), transpose(rows, at + 18));
+        // 128 more, which 16 times the offset takes off again.
+        let w = [a, b, c, d, e, f, g, h].map(|w| _mm512_xor_si512(w, _mm512_set1_epi8(-128)));
+        let scales = _mm512_mul_ps(load_scales(rows, at), _mm512_set1_ps(x.d));
+        _mm512_fmadd_ps(sum_groups(&w, x, _mm512_set1_epi32(16 * x.offset)), scales, sum)
+    });
+}
+
+/// What multiplies one row of activations faster than panels that it would have to make.
+pub(super) const ONE_ROW: OneRow =
+    OneRow { q8_0: Some(one_row_q8_0), q4_0: Some(one_row_q4_0), q4_1: Some(one_row_q4_1) };
