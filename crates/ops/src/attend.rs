@@ -15,7 +15,7 @@ use crate::view::Matrix;
 pub const MAX_QUANTIZED_HEAD_DIM: usize = 512;
 
 /// Positions whose scores are on the stack at once.
-const CHUNK: usize = 64;
+const CHUNK: usize = 32;
 
 /// Queries that pass over the cache together: what one of them reads, the others find in the first cache.
 pub const QUERIES: usize = 4;
@@ -59,6 +59,7 @@ pub(crate) fn attend(
 }
 
 /// Weights rounded to halves: all scores, then their softmax, then the values.
+#[inline(never)] // frames of their own: only one of the two is ever on the stack
 fn attend_rounded(
     ops: Ops,
     dst: &mut [f32],
@@ -81,6 +82,7 @@ fn attend_rounded(
 }
 
 /// One pass over the positions with a running maximum for each query (Milakov and Gimelshein 2018).
+#[inline(never)]
 fn attend_online(
     ops: Ops,
     dst: &mut [f32],

@@ -422,11 +422,12 @@ pub(crate) fn accumulate<L: Lanes<N>, const N: usize>(
     let width = rows.cols().max(1);
     let fours = dst.chunks_mut(width.saturating_mul(4)).zip(p.chunks(stride.saturating_mul(4).max(1)));
     for (dst, p) in fours {
-        match dst.len() / width {
-            4.. => accumulate_rows::<L, N, 4>(dst, p, stride, rows),
-            3 => accumulate_rows::<L, N, 3>(dst, p, stride, rows),
-            2 => accumulate_rows::<L, N, 2>(dst, p, stride, rows),
-            _ => accumulate_rows::<L, N, 1>(dst, p, stride, rows),
+        if dst.len() / width >= 4 {
+            accumulate_rows::<L, N, 4>(dst, p, stride, rows);
+            continue;
+        }
+        for (dst, p) in dst.chunks_mut(width).zip(p.chunks(stride.max(1))) {
+            accumulate_rows::<L, N, 1>(dst, p, stride, rows);
         }
     }
 }

@@ -16,8 +16,10 @@ use crate::view::{Packed, Rows};
 /// Rows of weights in a panel.
 pub const PANEL_ROWS: usize = 16;
 
-/// Rows of activations that pass by while a panel's accumulators are in the first cache.
-const MAX_ROWS: usize = 64;
+/// Rows of activations that pass by while a panel is unpacked, from weights in a file's order and from packed ones. Their
+/// results are on the stack, beside a few panels in the first case, so there are no more than pay.
+const ROWS: usize = 8;
+const PACKED_ROWS: usize = 16;
 
 /// What one row of activations gives with the sixteen rows of a panel.
 pub(crate) type Results = [f32; PANEL_ROWS];
@@ -95,8 +97,8 @@ pub unsafe trait Panel: Copy + Send + Sync + 'static {
     /// All bytes zero.
     const ZERO: Self;
 
-    /// The panel of sixteen blocks.
-    fn gather(blocks: [&Self::Block; PANEL_ROWS]) -> Self;
+    /// Makes `block` that of row `r`; nothing behind the last.
+    fn set_block(&mut self, r: usize, block: &Self::Block);
     /// The block of row `r`; that of row 0 behind the last.
     fn block(&self, r: usize) -> Self::Block;
 }
@@ -105,20 +107,23 @@ const _: () = assert!(size_of::<PanelQ4_0>() == 16 * 18 && align_of::<PanelQ4_0>
 const _: () = assert!(size_of::<PanelQ4_1>() == 16 * 20 && align_of::<PanelQ4_1>() == 1);
 const _: () = assert!(size_of::<PanelQ8_0>() == 16 * 34 && align_of::<PanelQ8_0>() == 1);
 
-/// The fours of `qs`, one row beside the other.
-fn interleave<T: Copy + Default, const N: usize, const G: usize>(
-    qs: [&[T; N]; PANEL_ROWS],
-) -> [[[T; 4]; PANEL_ROWS]; G] {
-    let mut all = [[[T::default(); 4]; PANEL_ROWS]; G];
-    for (r, qs) in qs.iter().enumerate() {
-        for (group, four) in all.iter_mut().zip(qs.as_chunks::<4>().0) {
-            group.iter_mut().skip(r).take(1).for_each(|to| *to = *four);
-        }
+/// Puts the fours of `row` where those of row `r` are.
+fn set_row<T: Copy, const N: usize, const G: usize>(
+    qs: &mut [[[T; 4]; PANEL_ROWS]; G],
+    r: usize,
+    row: &[T; N],
+) {
+    for (group, four) in qs.iter_mut().zip(row.as_chunks::<4>().0) {
+        group.iter_mut().skip(r).take(1).for_each(|to| *to = *four);
     }
-    all
 }
 
-/// What [`interleave`] made of row `r`.
+/// Puts `d` where the half of row `r` is.
+fn set_half(halves: &mut [F16; PANEL_ROWS], r: usize, d: F16) {
+    halves.iter_mut().skip(r).take(1).for_each(|to| *to = d);
+}
+
+/// The fours of row `r`, one after the other.
 fn row_of<T: Copy + Default, const N: usize, const G: usize>(
     qs: &[[[T; 4]; PANEL_ROWS]; G],
     r: usize,
@@ -139,8 +144,9 @@ unsafe impl Panel for PanelQ4_0 {
     type Block = BlockQ4_0;
     const ZERO: Self = Self { d: [F16::from_bits(0); PANEL_ROWS], qs: [[[0; 4]; PANEL_ROWS]; 4] };
 
-    fn gather(blocks: [&BlockQ4_0; PANEL_ROWS]) -> Self {
-        Self { d: blocks.map(|b| b.d), qs: interleave(blocks.map(|b| &b.qs)) }
+    fn set_block(&mut self, r: usize, block: &BlockQ4_0) {
+        set_half(&mut self.d, r, block.d);
+        set_row(&mut self.qs, r, &block.qs);
     }
 
     fn block(&self, r: usize) -> BlockQ4_0 {
@@ -157,8 +163,10 @@ unsafe impl Panel for PanelQ4_1 {
         qs: [[[0; 4]; PANEL_ROWS]; 4],
     };
 
-    fn gather(blocks: [&BlockQ4_1; PANEL_ROWS]) -> Self {
-        Self { d: blocks.map(|b| b.d), m: blocks.map(|b| b.m), qs: interleave(blocks.map(|b| &b.qs)) }
+    fn set_block(&mut self, r: usize, block: &BlockQ4_1) {
+        set_half(&mut self.d, r, block.d);
+        set_half(&mut self.m, r, block.m);
+        set_row(&mut self.qs, r, &block.qs);
     }
 
     fn block(&self, r: usize) -> BlockQ4_1 {
@@ -171,8 +179,9 @@ unsafe impl Panel for PanelQ8_0 {
     type Block = BlockQ8_0;
     const ZERO: Self = Self { d: [F16::from_bits(0); PANEL_ROWS], qs: [[[0; 4]; PANEL_ROWS]; 8] };
 
-    fn gather(blocks: [&BlockQ8_0; PANEL_ROWS]) -> Self {
-        Self { d: blocks.map(|b| b.d), qs: interleave(blocks.map(|b| &b.qs)) }
+    fn set_block(&mut self, r: usize, block: &BlockQ8_0) {
+        set_half(&mut self.d, r, block.d);
+        set_row(&mut self.qs, r, &block.qs);
     }
 
     fn block(&self, r: usize) -> BlockQ8_0 {
@@ -235,11 +244,14 @@ pub(crate) fn is_enough(len: usize, stride: usize, n_rows: usize, n: usize) -> b
 }
 
 /// Gathers panels of up to sixteen rows; behind the last, zeros.
+#[inline(never)] // the road of a few rows, and a frame of its own
 pub(crate) fn gather<P: Panel>(panels: &mut [P], blocks: &[P::Block], stride: usize, n_rows: usize) {
     let zero = P::Block::ZERO;
     for (b, panel) in panels.iter_mut().enumerate() {
-        let block = |r: usize| (r < n_rows).then(|| blocks.get(r * stride + b)).flatten().unwrap_or(&zero);
-        *panel = P::gather(core::array::from_fn(block));
+        for r in 0..PANEL_ROWS {
+            let block = if r < n_rows { blocks.get(r * stride + b) } else { None };
+            panel.set_block(r, block.unwrap_or(&zero));
+        }
     }
 }
 
@@ -276,29 +288,48 @@ pub(crate) fn gemm<P: Panel, const CHUNK: usize>(
 ) {
     let (m, n, n_blocks) = (dst.rows(), dst.cols().min(weights.rows()), weights.cols() / QK);
     let mut panels = [P::ZERO; CHUNK];
-    let mut acc = Accumulators::<MAX_ROWS>::ZERO;
+    let mut acc = Accumulators::<ROWS>::ZERO;
     for col in (0..n).step_by(PANEL_ROWS) {
         let rows = weights.slice(col..n).blocks();
-        for first in (0..m).step_by(MAX_ROWS) {
-            let Some(acc) = acc.0.get_mut(..(m - first).min(MAX_ROWS)) else { return };
-            clear(acc);
-            for start in (0..n_blocks).step_by(CHUNK) {
-                let end = (start + CHUNK).min(n_blocks);
-                let Some(panels) = panels.get_mut(..end - start) else { return };
-                let Some(blocks) = rows.get(start..) else { return };
-                match n - col {
-                    // As far ahead as sixteen rows are long.
-                    PANEL_ROWS.. => pack(panels, blocks, n_blocks, (n_blocks + start) * PANEL_ROWS - start),
-                    n_rows => gather(panels, blocks, n_blocks, n_rows),
+        for start in (0..n_blocks).step_by(CHUNK) {
+            let end = (start + CHUNK).min(n_blocks);
+            let Some(panels) = panels.get_mut(..end - start) else { return };
+            let Some(blocks) = rows.get(start..) else { return };
+            match n - col {
+                // As far ahead as sixteen rows are long.
+                PANEL_ROWS.. => pack(panels, blocks, n_blocks, (n_blocks + start) * PANEL_ROWS - start),
+                n_rows => gather(panels, blocks, n_blocks, n_rows),
+            }
+            for first in (0..m).step_by(ROWS) {
+                let Some(acc) = acc.0.get_mut(..(m - first).min(ROWS)) else { return };
+                // Few rows stay where they are until they are done.
+                match start {
+                    0 => clear(acc),
+                    _ if m > ROWS => for_each_row(dst, first, col, acc, |acc, dst| copy(acc, dst)),
+                    _ => {}
                 }
                 let Some(x) = x.get(start * m + first..) else { return };
                 accumulate(acc, x, m, panels);
-            }
-            for (i, acc) in acc.iter().enumerate() {
-                let Some(dst) = dst.row_mut(first + i).and_then(|row| row.get_mut(col..)) else { return };
-                copy(dst, acc);
+                if m > ROWS || end == n_blocks {
+                    for_each_row(dst, first, col, acc, |acc, dst| copy(dst, acc));
+                }
             }
         }
+    }
+}
+
+/// Calls `f` with each row of `acc` and its place in `dst`.
+#[inline(always)]
+fn for_each_row(
+    dst: &mut TileMut<'_>,
+    first: usize,
+    col: usize,
+    acc: &mut [Results],
+    f: impl Fn(&mut [f32], &mut [f32]),
+) {
+    for (i, acc) in acc.iter_mut().enumerate() {
+        let Some(dst) = dst.row_mut(first + i).and_then(|row| row.get_mut(col..)) else { return };
+        f(acc, dst);
     }
 }
 
@@ -311,7 +342,7 @@ pub(crate) fn gemm_packed<P: Panel>(
 ) {
     match dst.rows() {
         1 => gemm_packed_by::<P, 1>(dst, x, weights, accumulate),
-        _ => gemm_packed_by::<P, MAX_ROWS>(dst, x, weights, accumulate),
+        _ => gemm_packed_by::<P, PACKED_ROWS>(dst, x, weights, accumulate),
     }
 }
 

@@ -47,25 +47,30 @@ fn accumulate<P>(
 /// smallest SIMD registers hold, and the compiler sees it.
 const LANES: usize = 8;
 
-/// `start` plus the products of four activations with each row's four weights, for every group of four, in `T`, which
-/// every sum fits.
+/// Adds the products of four activations with each row's four weights, in `T`, which the sums fit.
 #[inline(always)]
-fn sums<T: Copy + Into<i32> + From<i8>>(
-    start: i32,
-    x: &[i8; QK],
-    groups: &[[[i8; 4]; PANEL_ROWS]; 8],
+fn add_products<T: Copy>(
+    products: &mut [[T; LANES]; 4 * PANEL_ROWS / LANES],
+    x: &[i8],
+    group: &[[i8; 4]; PANEL_ROWS],
     add_product: impl Fn(T, i16, i16) -> T,
-) -> [i32; PANEL_ROWS] {
-    let mut products = [[T::from(0); LANES]; 4 * PANEL_ROWS / LANES];
-    for (x, group) in x.as_chunks::<4>().0.iter().zip(groups) {
-        let [a, b, c, d] = x.map(i16::from);
-        let x = [a, b, c, d, a, b, c, d];
-        for (products, w) in products.iter_mut().zip(group.as_flattened().as_chunks::<LANES>().0) {
-            for ((product, w), x) in products.iter_mut().zip(w).zip(x) {
-                *product = add_product(*product, i16::from(*w), x);
-            }
+) {
+    let Some(x) = x.first_chunk::<4>() else { return };
+    let [a, b, c, d] = x.map(i16::from);
+    let x = [a, b, c, d, a, b, c, d];
+    for (products, w) in products.iter_mut().zip(group.as_flattened().as_chunks::<LANES>().0) {
+        for ((product, w), x) in products.iter_mut().zip(w).zip(x) {
+            *product = add_product(*product, i16::from(*w), x);
         }
     }
+}
+
+/// `start` plus the sums of each row's four.
+#[inline(always)]
+fn fold<T: Copy + Into<i32>>(
+    start: i32,
+    products: &[[T; LANES]; 4 * PANEL_ROWS / LANES],
+) -> [i32; PANEL_ROWS] {
     let mut sums = [start; PANEL_ROWS];
     for (sum, products) in sums.iter_mut().zip(products.as_flattened().as_chunks::<4>().0) {
         *sum += products.iter().map(|product| (*product).into()).sum::<i32>();
@@ -73,14 +78,31 @@ fn sums<T: Copy + Into<i32> + From<i8>>(
     sums
 }
 
-/// The same for nibbles: eight products of at most 15 * 127 fit 16 bits.
-fn sums_of_nibbles(start: i32, x: &[i8; QK], groups: &[[[i8; 4]; PANEL_ROWS]; 8]) -> [i32; PANEL_ROWS] {
-    sums(start, x, groups, |sum: i16, w, x| sum.wrapping_add(w.wrapping_mul(x)))
+/// `start` plus the products of activations and nibbles: eight of at most 15 * 127 fit 16 bits.
+fn sums_of_nibbles(start: i32, x: &[i8; QK], qs: &[[[u8; 4]; PANEL_ROWS]; 4]) -> [i32; PANEL_ROWS] {
+    let mut products = [[0i16; LANES]; 4 * PANEL_ROWS / LANES];
+    let add = |sum: i16, w: i16, x: i16| sum.wrapping_add(w.wrapping_mul(x));
+    for (g, qs) in qs.iter().enumerate() {
+        add_products(
+            &mut products,
+            x.get(4 * g..).unwrap_or(&[]),
+            &qs.map(|q| q.map(|q| (q & 15) as i8)),
+            add,
+        );
+        let high = qs.map(|q| q.map(|q| (q >> 4) as i8));
+        add_products(&mut products, x.get(QK / 2 + 4 * g..).unwrap_or(&[]), &high, add);
+    }
+    fold(start, &products)
 }
 
-/// The same for all quants: a product of at most 128 * 127 fits 16 bits, two do not.
+/// The products of activations and bytes: one of at most 128 * 127 fits 16 bits, two do not.
 fn sums_of_bytes(x: &[i8; QK], groups: &[[[i8; 4]; PANEL_ROWS]; 8]) -> [i32; PANEL_ROWS] {
-    sums(0, x, groups, |sum: i32, w, x| sum + i32::from(w.wrapping_mul(x)))
+    let mut products = [[0i32; LANES]; 4 * PANEL_ROWS / LANES];
+    for (g, group) in groups.iter().enumerate() {
+        let x = x.get(4 * g..).unwrap_or(&[]);
+        add_products(&mut products, x, group, |sum, w, x| sum + i32::from(w.wrapping_mul(x)));
+    }
+    fold(0, &products)
 }
 
 /// `acc += sums * (d_x * d_w)`
@@ -88,18 +110,6 @@ fn add_scaled(acc: &mut Results, sums: [i32; PANEL_ROWS], x: &BlockQ8, d: &[F16;
     for ((acc, sum), d) in acc.iter_mut().zip(sums).zip(d) {
         *acc += sum as f32 * (x.d * d.to_f32());
     }
-}
-
-/// The nibbles of four groups as eight: the low ones are values 0–15.
-fn nibble_groups(qs: &[[[u8; 4]; PANEL_ROWS]; 4]) -> [[[i8; 4]; PANEL_ROWS]; 8] {
-    let mut groups = [[[0; 4]; PANEL_ROWS]; 8];
-    let (low, high) = groups.split_at_mut(4);
-    for ((low, high), qs) in low.iter_mut().zip(high).zip(qs) {
-        for ((low, high), q) in low.iter_mut().zip(high).zip(qs) {
-            (*low, *high) = (q.map(|q| (q & 15) as i8), q.map(|q| (q >> 4) as i8));
-        }
-    }
-    groups
 }
 
 pub(crate) const Q8_0: Kernel<PanelQ8_0> = Kernel {
@@ -125,13 +135,9 @@ pub(crate) const Q4_0: Kernel<PanelQ4_0> = Kernel {
     },
     pack: |panels, blocks, stride, _| panel::gather(panels, blocks, stride, PANEL_ROWS),
     accumulate: |acc, x, stride, panels| {
-        for (b, w) in panels.iter().enumerate() {
-            let groups = nibble_groups(&w.qs);
-            let x = x.get(b * stride..).unwrap_or(&[]);
-            for (acc, x) in acc.iter_mut().zip(x) {
-                add_scaled(acc, sums_of_nibbles(x.offset, &x.qs, &groups), x, &w.d);
-            }
-        }
+        accumulate(acc, x, stride, panels, |acc, x, w: &PanelQ4_0| {
+            add_scaled(acc, sums_of_nibbles(x.offset, &x.qs, &w.qs), x, &w.d);
+        });
     },
 };
 
@@ -147,15 +153,11 @@ pub(crate) const Q4_1: Kernel<PanelQ4_1> = Kernel {
     },
     pack: |panels, blocks, stride, _| panel::gather(panels, blocks, stride, PANEL_ROWS),
     accumulate: |acc, x, stride, panels| {
-        for (b, w) in panels.iter().enumerate() {
-            let groups = nibble_groups(&w.qs);
-            let x = x.get(b * stride..).unwrap_or(&[]);
-            for (acc, x) in acc.iter_mut().zip(x) {
-                add_scaled(acc, sums_of_nibbles(0, &x.qs, &groups), x, &w.d);
-                let least = x.offset as f32 * -0.125 * x.d;
-                acc.iter_mut().zip(&w.m).for_each(|(acc, m)| *acc += least * m.to_f32());
-            }
-        }
+        accumulate(acc, x, stride, panels, |acc, x, w: &PanelQ4_1| {
+            add_scaled(acc, sums_of_nibbles(0, &x.qs, &w.qs), x, &w.d);
+            let least = x.offset as f32 * -0.125 * x.d;
+            acc.iter_mut().zip(&w.m).for_each(|(acc, m)| *acc += least * m.to_f32());
+        });
     },
 };
 

@@ -309,17 +309,26 @@ impl Ops {
                 Matrix::F16(rhs) => (table.f16.gemm)(dst, lhs.f32, rhs),
                 Matrix::Bf16(rhs) => (table.bf16.gemm)(dst, lhs.f32, rhs),
                 Matrix::Q4_0(rhs) => {
-                    gemm_quantized::<_, 8>(&table.q4_0, table.one_row.q4_0, dst, lhs.q8, rhs)
+                    gemm_quantized::<_, 2>(&table.q4_0, table.one_row.q4_0, dst, lhs.q8, rhs)
                 }
-                Matrix::Q4_0X16(rhs) => gemm_packed::<_, 8>(&table.q4_0, dst, lhs.q8, rhs),
+                Matrix::Q4_0X16(rhs) => {
+                    gemm_packed(&table.q4_0, dst, lhs.q8, rhs);
+                    gemm_rest::<_, 2>(&table.q4_0, dst, lhs.q8, rhs);
+                }
                 Matrix::Q4_1(rhs) => {
-                    gemm_quantized::<_, 8>(&table.q4_1, table.one_row.q4_1, dst, lhs.q8, rhs)
+                    gemm_quantized::<_, 2>(&table.q4_1, table.one_row.q4_1, dst, lhs.q8, rhs)
                 }
-                Matrix::Q4_1X16(rhs) => gemm_packed::<_, 8>(&table.q4_1, dst, lhs.q8, rhs),
+                Matrix::Q4_1X16(rhs) => {
+                    gemm_packed(&table.q4_1, dst, lhs.q8, rhs);
+                    gemm_rest::<_, 2>(&table.q4_1, dst, lhs.q8, rhs);
+                }
                 Matrix::Q8_0(rhs) => {
-                    gemm_quantized::<_, 4>(&table.q8_0, table.one_row.q8_0, dst, lhs.q8, rhs)
+                    gemm_quantized::<_, 1>(&table.q8_0, table.one_row.q8_0, dst, lhs.q8, rhs)
                 }
-                Matrix::Q8_0X16(rhs) => gemm_packed::<_, 4>(&table.q8_0, dst, lhs.q8, rhs),
+                Matrix::Q8_0X16(rhs) => {
+                    gemm_packed(&table.q8_0, dst, lhs.q8, rhs);
+                    gemm_rest::<_, 1>(&table.q8_0, dst, lhs.q8, rhs);
+                }
             }
         }
     }
@@ -378,11 +387,12 @@ impl Ops {
     }
 }
 
-/// [`panel::gemm`] with a back-end's kernel, or [`panel::gemv`] where it has one; `CHUNK` panels make about 2 KiB.
+/// [`panel::gemm`] with a back-end's kernel, or [`panel::gemv`] where it has one; `CHUNK` panels make about half a KiB.
 ///
 /// # Safety
 ///
 /// The CPU has the features of the kernel's back-end.
+#[inline(never)] // its panels and results are on the stack, once
 unsafe fn gemm_quantized<P: Panel, const CHUNK: usize>(
     kernel: &Kernel<P>,
     one_row: Option<SixteenRows<P::Block>>,
@@ -412,12 +422,13 @@ unsafe fn gemm_quantized<P: Panel, const CHUNK: usize>(
     });
 }
 
-/// [`panel::gemm_packed`] with a back-end's kernel, and [`gemm_quantized`] for the rows behind the panels.
+/// [`panel::gemm_packed`] with a back-end's kernel.
 ///
 /// # Safety
 ///
 /// The CPU has the features of the kernel's back-end.
-unsafe fn gemm_packed<P: Panel, const CHUNK: usize>(
+#[inline(never)] // as above
+unsafe fn gemm_packed<P: Panel>(
     kernel: &Kernel<P>,
     dst: &mut TileMut<'_>,
     x: &[BlockQ8],
@@ -427,6 +438,19 @@ unsafe fn gemm_packed<P: Panel, const CHUNK: usize>(
         // SAFETY: as the caller says.
         unsafe { (kernel.accumulate)(acc, x, stride, panels) }
     });
+}
+
+/// [`gemm_quantized`] for the rows behind the panels.
+///
+/// # Safety
+///
+/// The CPU has the features of the kernel's back-end.
+unsafe fn gemm_rest<P: Panel, const CHUNK: usize>(
+    kernel: &Kernel<P>,
+    dst: &mut TileMut<'_>,
+    x: &[BlockQ8],
+    weights: Packed<'_, P>,
+) {
     let rest = weights.rest();
     if rest.rows() > 0 {
         let (_, mut dst) = dst.reborrow().split_at_col(weights.rows() - rest.rows());

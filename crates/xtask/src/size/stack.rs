@@ -1,8 +1,9 @@
 //! The deepest stack a program can reach: its call graph and the longest path through it, in bytes of frames.
 //!
-//! Calls through a pointer are bounded by the deepest function whose address is stored anywhere, [`NESTED`] times over:
-//! the engine nests no more (`Workers::run`, the job given to it, the part of the work in that job, a routine of an
-//! `OpTable`). A cycle has no bound; it is named and its closing call left out.
+//! Calls through a pointer nest [`NESTED`] deep at most in the engine: `Workers::run`, the job given to it, the part of the
+//! work in that job, a routine of an `OpTable`. No function stands in such a nest twice, as nothing recurses, so they are
+//! bounded by the deepest functions whose address is stored anywhere, as many as that, one above the other. A cycle has no
+//! bound; it is named and its closing call left out.
 
 use super::a64::{self, Flow};
 use std::collections::BTreeSet;
@@ -46,22 +47,28 @@ pub struct Depth {
 /// Finds the deepest stack of the program made of `functions`, sorted by address.
 pub fn depth(functions: &[Function]) -> Depth {
     let nodes: Vec<Node> = functions.iter().map(|function| Node::new(function, functions)).collect();
-    let mut cycles = BTreeSet::new();
-    let mut through_pointer = 0;
-    let mut direct = Vec::new();
-    let mut bound = 0;
-    for nested in 0..=NESTED {
+    let search = |through_pointer, cycles| {
         let mut search =
             Search { nodes: &nodes, through_pointer, depths: vec![State::New; nodes.len()], cycles };
         let depths: Vec<u64> = (0..nodes.len()).map(|i| search.depth(i)).collect();
-        cycles = search.cycles;
-        bound = depths.iter().copied().max().unwrap_or(0);
-        let pointed_at = functions.iter().zip(&depths).filter(|(function, _)| function.is_pointed_at);
-        through_pointer = pointed_at.map(|(_, &depth)| depth).max().unwrap_or(0);
-        if nested == 0 {
-            direct = depths;
+        (depths, search.cycles)
+    };
+    let (direct, cycles) = search(0, BTreeSet::new());
+    let is_pointed_at = |i: &usize| functions[*i].is_pointed_at;
+    let mut pointed_at: Vec<usize> = (0..nodes.len()).filter(is_pointed_at).collect();
+    pointed_at.sort_by_key(|&i| std::cmp::Reverse(direct[i]));
+    // What a counted one calls directly is counted with it.
+    let (mut nest, mut counted) = (Vec::new(), vec![false; nodes.len()]);
+    for i in pointed_at {
+        if nest.len() < NESTED && !counted[i] {
+            nest.push(direct[i]);
+            mark(&nodes, i, &mut counted);
         }
     }
+    let (depths, cycles) = search(nest.iter().sum(), cycles);
+    // What a pointer reaches is below something else.
+    let outermost = (0..nodes.len()).filter(|i| !is_pointed_at(i)).map(|i| depths[i]);
+    let bound = outermost.max().unwrap_or(0);
     let name = |i: usize| functions[i].name.clone();
     Depth {
         direct: direct.iter().copied().max().unwrap_or(0),
@@ -69,6 +76,13 @@ pub fn depth(functions: &[Function]) -> Depth {
         bound,
         indirect: (0..nodes.len()).filter(|&i| nodes[i].calls_pointer).map(name).collect(),
         cycles: cycles.into_iter().map(|(from, to)| (name(from), name(to))).collect(),
+    }
+}
+
+/// Marks a function and all it calls directly.
+fn mark(nodes: &[Node], i: usize, marked: &mut [bool]) {
+    if !std::mem::replace(&mut marked[i], true) {
+        nodes[i].callees.iter().for_each(|&callee| mark(nodes, callee, marked));
     }
 }
 
@@ -213,10 +227,13 @@ mod tests {
         functions[1].is_pointed_at = true;
         let depth = depth(&functions);
         assert_eq!(depth.indirect, ["f0", "f1"]);
-        // f2 stands alone; without it, f1 upon itself: as often as calls nest, and once more for the outermost.
+        // f2 stands alone; without it, f0 and what a pointer reaches, each once.
         assert_eq!((depth.direct, depth.bound), (1000, 1000));
         functions[2].frame = Some(0);
-        assert_eq!(super::depth(&functions).bound, 100 * (NESTED as u64 + 1));
+        assert_eq!(super::depth(&functions).bound, 116);
+        functions[2] = Function { frame: Some(30), is_pointed_at: true, ..functions[1].clone() };
+        functions[2].address = 0x1000;
+        assert_eq!(super::depth(&functions).bound, 146);
     }
 
     #[test]
