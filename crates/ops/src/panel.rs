@@ -274,13 +274,29 @@ pub(crate) fn gemm<P: Panel, const CHUNK: usize>(
     pack: impl Fn(&mut [P], &[P::Block], usize, usize),
     accumulate: impl Fn(&mut [Results], &[BlockQ8], usize, &[P]),
 ) {
+    // One row needs no room for more, which would have to be cleared.
+    match dst.rows() {
+        1 => gemm_by::<P, CHUNK, 1>(dst, x, weights, pack, accumulate),
+        _ => gemm_by::<P, CHUNK, MAX_ROWS>(dst, x, weights, pack, accumulate),
+    }
+}
+
+/// The same, `N` rows of activations at a time.
+#[inline(always)]
+fn gemm_by<P: Panel, const CHUNK: usize, const N: usize>(
+    dst: &mut TileMut<'_>,
+    x: &[BlockQ8],
+    weights: Rows<'_, P::Block>,
+    pack: impl Fn(&mut [P], &[P::Block], usize, usize),
+    accumulate: impl Fn(&mut [Results], &[BlockQ8], usize, &[P]),
+) {
     let (m, n, n_blocks) = (dst.rows(), dst.cols().min(weights.rows()), weights.cols() / QK);
     let mut panels = [P::ZERO; CHUNK];
-    let mut acc = Accumulators::<MAX_ROWS>::ZERO;
+    let mut acc = Accumulators::<N>::ZERO;
     for col in (0..n).step_by(PANEL_ROWS) {
         let rows = weights.slice(col..n).blocks();
-        for first in (0..m).step_by(MAX_ROWS) {
-            let Some(acc) = acc.0.get_mut(..(m - first).min(MAX_ROWS)) else { return };
+        for first in (0..m).step_by(N) {
+            let Some(acc) = acc.0.get_mut(..(m - first).min(N)) else { return };
             clear(acc);
             for start in (0..n_blocks).step_by(CHUNK) {
                 let end = (start + CHUNK).min(n_blocks);
