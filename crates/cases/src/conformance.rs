@@ -69,6 +69,7 @@ pub const TESTS: &[Test] = tests![
     matmul::{
         gemv_rows_equal_dots,
         gemm_rows_equal_dots,
+        quantized_products_have_the_same_bits_everywhere,
         tiles_are_cut_anywhere,
         workers_change_nothing,
     },

@@ -13,7 +13,7 @@
 //! | [`table`] | [`Ops`]: every operation, of the back-end chosen at run time |
 //! | `rope` | angles of rotary position embedding |
 //! | [`mod@reference`] | what each operation means, in f64: the oracle of the tests |
-//! | `scalar`, `arch` | the back-ends: portable, AVX2, NEON; `lanes` and `floats` have what they share, `product` the loops around their register tiles |
+//! | `scalar`, `arch` | the back-ends: portable, AVX2 and above, NEON with and without SDOT and SMMLA; `lanes` and `floats` have what they share, `product` the loops around their register tiles |
 //!
 //! # Example
 //!

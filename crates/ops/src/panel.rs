@@ -276,9 +276,6 @@ pub(crate) fn gemv<B: Block>(
 }
 
 /// `dst (m, n) = x (m, k) . weights (n, k)^T`, with the weights in a file's order; panels of `CHUNK` blocks at a time.
-///
-/// Where more rows of activations pass by than there are accumulators, panels are gathered again for the next: that costs
-/// less than to carry unfinished results to `dst` and back.
 pub(crate) fn gemm<P: Panel, const CHUNK: usize>(
     dst: &mut TileMut<'_>,
     x: &[BlockQ8],

@@ -28,16 +28,31 @@ const BAD_LINES: [&str; 4] = ["mode=fast", "speed=9", "mode=run prompt=\"open", 
 /// What the embedded model is asked when hosts are compared.
 const PROMPT: &str = "kernel: data abort, read, translation fault level 3, EL1\nexplain:";
 
-/// The conformance list in QEMU.
+/// The conformance list in QEMU, on every back-end of the CPU.
 ///
 /// # Errors
 ///
-/// When the kernel says so, or ran no test.
+/// When the kernel says so, ran no test, or ran other back-ends.
 pub fn cases_in_qemu(image: &Path, cpu: Cpu) -> Result<Outcome> {
     let printed = Boot::new(cpu, "mode=test").checked(image)?;
     let n = count_passed(&printed);
     ensure!(n > 0, "the kernel ran no test\n{}", process::tail(&printed));
+    ensure!(covers(&printed, cpu.backends()), "not the back-ends {:?}: {printed}", cpu.backends());
     Ok(Outcome::Passed(n))
+}
+
+/// Whether each of `backends`, and no other, passed a test: its name comes before `ok`, the kernel's own tests aside.
+fn covers(printed: &str, backends: &[&str]) -> bool {
+    let mut passed: Vec<&str> = printed
+        .lines()
+        .filter_map(|line| line.trim_end().strip_suffix(" ok")?.split(' ').nth(1))
+        .filter(|name| *name != "kernel")
+        .collect();
+    passed.sort_unstable();
+    passed.dedup();
+    let mut wanted = backends.to_vec();
+    wanted.sort_unstable();
+    passed == wanted
 }
 
 /// The benchmarks' exact instruction counts against the baseline named after the CPU.
@@ -132,4 +147,17 @@ fn fails(boot: &Boot, image: &Path) -> Result<()> {
     let is_told = ["error", "panic", "exception"].iter().any(|word| printed.to_lowercase().contains(word));
     ensure!(is_told, "the kernel did not say why\n{}", process::tail(&printed));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_back_end_that_was_not_run_is_noticed() {
+        let printed = "mmu::on kernel ok\r\ndot scalar ok\r\ndot neon ok\r\n3 passed\r\n";
+        assert!(covers(printed, Cpu::CortexA53.backends()));
+        assert!(!covers(printed, Cpu::CortexA76.backends()));
+        assert!(!covers(printed, &["scalar"]));
+    }
 }

@@ -44,6 +44,16 @@ impl Cpu {
             Cpu::Max => "max",
         }
     }
+
+    /// The back-ends it runs.
+    pub fn backends(self) -> &'static [&'static str] {
+        const ALL: [&str; 4] = ["scalar", "neon", "neon_dotprod", "neon_i8mm"];
+        match self {
+            Cpu::CortexA53 | Cpu::CortexA72 => &ALL[..2],
+            Cpu::CortexA76 => &ALL[..3],
+            Cpu::Max => &ALL,
+        }
+    }
 }
 
 /// One boot: the emulated machine and what the kernel is told.

@@ -4,8 +4,8 @@ use core::num::NonZeroUsize;
 
 use corelm::arena::Arena;
 use corelm::ops::{
-    Activations, Bf16, Block, BlockQ4_0, BlockQ4_1, BlockQ8, BlockQ8_0, F16, F32, GgmlType, Matrix, Ops,
-    TileMut, Workers, for_each_columns,
+    Activations, Backend, Bf16, Block, BlockQ4_0, BlockQ4_1, BlockQ8, BlockQ8_0, F16, F32, GgmlType, Matrix,
+    Ops, TileMut, Workers, for_each_columns,
 };
 
 use super::Stand;
@@ -33,10 +33,11 @@ impl<'a> Operands<'a> {
         for (i, row) in f32.chunks_exact(k).enumerate() {
             ops.quantize_q8(&mut q8[i..], m, row);
         }
-        // At an odd address, as in a file.
-        let bytes = arena.alloc(1 + n * ty.row_bytes(k).expect("whole blocks"), 0u8).expect("test memory");
-        crate::weights::fill(&mut bytes[1..], ty, 0.5, &mut crate::random::Random::new(21));
-        let rhs = Matrix::new(ty, &bytes[1..], n, k).expect("a whole matrix");
+        // At an odd address, or at an even one: halves are loaded in another way there.
+        let at = (m + n) % 2;
+        let bytes = arena.alloc(at + n * ty.row_bytes(k).expect("whole blocks"), 0u8).expect("test memory");
+        crate::weights::fill(&mut bytes[at..], ty, 0.5, &mut crate::random::Random::new(21));
+        let rhs = Matrix::new(ty, &bytes[at..], n, k).expect("a whole matrix");
         Operands { lhs: Activations { rows: m, f32, q8 }, q8_0, rhs, k }
     }
 
@@ -96,15 +97,60 @@ fn check_shapes(stand: &mut Stand<'_>, shapes: &[(usize, usize, usize)]) {
 pub fn gemv_rows_equal_dots(stand: &mut Stand<'_>) {
     check_shapes(
         stand,
-        &[(1, 1, 32), (1, 2, 64), (1, 3, 96), (1, 5, 32), (1, 8, 384), (1, 17, 160), (1, 64, 64)],
+        &[
+            (1, 1, 32),
+            (1, 2, 64),
+            (1, 3, 96),
+            (1, 5, 32),
+            (1, 8, 384),
+            (1, 17, 160),
+            (1, 32, 288),
+            (1, 33, 288),
+            (1, 64, 64),
+        ],
     );
 }
 
 pub fn gemm_rows_equal_dots(stand: &mut Stand<'_>) {
     check_shapes(
         stand,
-        &[(2, 1, 32), (2, 9, 96), (3, 4, 64), (4, 7, 384), (5, 5, 32), (8, 16, 64), (13, 11, 96)],
+        &[
+            (2, 1, 32),
+            (2, 9, 96),
+            (3, 4, 64),
+            (4, 7, 384),
+            (5, 5, 32),
+            (7, 33, 288),
+            (8, 16, 64),
+            (13, 11, 96),
+            (70, 17, 64),
+        ],
     );
+}
+
+/// What [`quantized_products_have_the_same_bits_everywhere`] finds, for Q8_0, Q4_0 and Q4_1.
+const BITS: [u64; 3] = [0x4122_5010_565c_5669, 0x27d0_60f7_82ba_c9ac, 0xa114_c3c0_4df7_57b2];
+
+/// Products with quantized weights are the same bits on every CPU that rounds a multiply-add once: all but the portable
+/// back-end.
+pub fn quantized_products_have_the_same_bits_everywhere(stand: &mut Stand<'_>) {
+    let ops = stand.ops;
+    if ops.backend() == Backend::Scalar {
+        return;
+    }
+    let types = [GgmlType::Q8_0, GgmlType::Q4_0, GgmlType::Q4_1];
+    let found = types.map(|ty| {
+        let mut arena = stand.arena();
+        let (m, n, k) = (6, 48, 288);
+        let operands = Operands::new(&mut arena, ops, ty, (m, n, k));
+        let dst = arena.alloc(m * n, f32::NAN).expect("test memory");
+        ops.gemm(&mut TileMut::new(dst, n), &operands.lhs, operands.rhs);
+        // FNV-1a by words.
+        dst.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, x| {
+            (hash ^ u64::from(x.to_bits())).wrapping_mul(0x100_0000_01b3)
+        })
+    });
+    assert_eq!(found, BITS, "{:?}", ops.backend());
 }
 
 pub fn tiles_are_cut_anywhere(stand: &mut Stand<'_>) {

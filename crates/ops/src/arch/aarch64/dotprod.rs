@@ -5,10 +5,10 @@ use core::arch::asm;
 use core::mem::{MaybeUninit, offset_of};
 
 use super::neon::panels::{
-    Group, Scales, Sixteen, SixteenRows, Unpacked, Weights, define_accumulate, define_accumulate_one,
-    define_dot, define_one_row, for_lanes, fused, load_quants, load_results, split_nibbles, store_results,
-    unpack, widen_one,
+    Group, Quants, Scales, Sixteen, Unpacked, Weights, define_accumulate, define_accumulate_one, for_lanes,
+    load_quants, load_results, store_results, unpack,
 };
+use super::neon::rows::{SixteenRows, define_dot, define_one_row, fused, split_nibbles, widen_one};
 use super::neon::{self, load_nibbles};
 use crate::block::{BlockQ4_0, BlockQ4_1, BlockQ8_0};
 use crate::cpu::Feature;

@@ -6,7 +6,7 @@ use core::mem::{MaybeUninit, offset_of};
 
 use super::dotprod::{self, accumulate_one};
 use super::neon::panels::{
-    Scales, Sixteen, Unpacked, Weights, define_accumulate, load_results, store_results,
+    Quants, Sixteen, Unpacked, Weights, define_accumulate, load_results, store_results,
 };
 use crate::cpu::Feature;
 use crate::panel::{BlockQ8, Kernel, Results, is_enough};
@@ -27,9 +27,9 @@ define_accumulate!(target_feature(enable = "neon,dotprod,i8mm"), 4, unpack, tile
 /// Eights of quants, two rows to a register: groups `2 * i` and `2 * i + 1` side by side make two of them.
 #[inline]
 #[target_feature(enable = "neon,dotprod,i8mm")]
-fn unpack<W: Weights>(bytes: &W::Bytes) -> Unpacked {
-    let bytes = W::zip(bytes);
-    [0, 1, 2, 3, 4, 5, 6, 7].map(|g| W::group(&bytes, g))
+fn unpack(quants: impl Quants) -> Unpacked {
+    let quants = quants.zipped();
+    [0, 1, 2, 3, 4, 5, 6, 7].map(|g| quants.group(g))
 }
 
 /// The instructions of [`tile`] for an eight of four pairs of rows: `smmla $acc, $x, $w`.

@@ -2,7 +2,9 @@
 
 mod cache;
 pub(super) mod panels;
+mod products;
 mod quantize;
+pub(super) mod rows;
 mod wide;
 
 use core::arch::aarch64::*;
@@ -24,10 +26,10 @@ pub(crate) const TABLE: OpTable = OpTable {
     f16: cache::F16_PRODUCT,
     bf16: product!(Floats<F32x8, Bf16, 8>, 2, 2, 4, target_feature(enable = "neon")),
     quantize_q8: quantize::q8,
-    q8_0: panels::Q8_0,
-    q4_0: panels::Q4_0,
-    q4_1: panels::Q4_1,
-    one_row: panels::ONE_ROW,
+    q8_0: products::Q8_0,
+    q4_0: products::Q4_0,
+    q4_1: products::Q4_1,
+    one_row: products::ONE_ROW,
     lanes: wide::OPS,
 };
 
