@@ -276,6 +276,9 @@ pub(crate) fn gemv<B: Block>(
 }
 
 /// `dst (m, n) = x (m, k) . weights (n, k)^T`, with the weights in a file's order; panels of `CHUNK` blocks at a time.
+///
+/// Where more rows of activations pass by than there are accumulators, panels are gathered again for the next: that costs
+/// less than to carry unfinished results to `dst` and back.
 pub(crate) fn gemm<P: Panel, const CHUNK: usize>(
     dst: &mut TileMut<'_>,
     x: &[BlockQ8],
@@ -288,45 +291,26 @@ pub(crate) fn gemm<P: Panel, const CHUNK: usize>(
     let mut acc = Accumulators::<ROWS>::ZERO;
     for col in (0..n).step_by(PANEL_ROWS) {
         let rows = weights.slice(col..n).blocks();
-        for start in (0..n_blocks).step_by(CHUNK) {
-            let end = (start + CHUNK).min(n_blocks);
-            let Some(panels) = panels.get_mut(..end - start) else { return };
-            let Some(blocks) = rows.get(start..) else { return };
-            match n - col {
-                // As far ahead as sixteen rows are long.
-                PANEL_ROWS.. => pack(panels, blocks, n_blocks, (n_blocks + start) * PANEL_ROWS - start),
-                n_rows => gather(panels, blocks, n_blocks, n_rows),
-            }
-            for first in (0..m).step_by(ROWS) {
-                let Some(acc) = acc.0.get_mut(..(m - first).min(ROWS)) else { return };
-                // Few rows stay where they are until they are done.
-                match start {
-                    0 => clear(acc),
-                    _ if m > ROWS => for_each_row(dst, first, col, acc, |acc, dst| copy(acc, dst)),
-                    _ => {}
+        for first in (0..m).step_by(ROWS) {
+            let Some(acc) = acc.0.get_mut(..(m - first).min(ROWS)) else { return };
+            clear(acc);
+            for start in (0..n_blocks).step_by(CHUNK) {
+                let end = (start + CHUNK).min(n_blocks);
+                let Some(panels) = panels.get_mut(..end - start) else { return };
+                let Some(blocks) = rows.get(start..) else { return };
+                match n - col {
+                    // As far ahead as sixteen rows are long.
+                    PANEL_ROWS.. => pack(panels, blocks, n_blocks, (n_blocks + start) * PANEL_ROWS - start),
+                    n_rows => gather(panels, blocks, n_blocks, n_rows),
                 }
                 let Some(x) = x.get(start * m + first..) else { return };
                 accumulate(acc, x, m, panels);
-                if m > ROWS || end == n_blocks {
-                    for_each_row(dst, first, col, acc, |acc, dst| copy(dst, acc));
-                }
+            }
+            for (i, acc) in acc.iter().enumerate() {
+                let Some(dst) = dst.row_mut(first + i).and_then(|row| row.get_mut(col..)) else { return };
+                copy(dst, acc);
             }
         }
-    }
-}
-
-/// Calls `f` with each row of `acc` and its place in `dst`.
-#[inline(always)]
-fn for_each_row(
-    dst: &mut TileMut<'_>,
-    first: usize,
-    col: usize,
-    acc: &mut [Results],
-    f: impl Fn(&mut [f32], &mut [f32]),
-) {
-    for (i, acc) in acc.iter_mut().enumerate() {
-        let Some(dst) = dst.row_mut(first + i).and_then(|row| row.get_mut(col..)) else { return };
-        f(acc, dst);
     }
 }
 
