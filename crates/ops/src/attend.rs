@@ -69,15 +69,15 @@ fn attend_rounded(
     scale: f32,
     scores: &mut [f32],
 ) {
+    dst.fill(0.0);
     let n = keys.rows().min(values.rows());
-    let Some(p) = scores.get_mut(..q.rows * n) else { return };
+    let Some(p) = scores.get_mut(..q.rows * n).filter(|p| !p.is_empty()) else { return };
     ops.gemm(&mut TileMut::new(p, n), q, keys);
     for p in p.chunks_exact_mut(n.max(1)) {
         let (_, sum) = ops.softmax_chunk(p, scale, f32::NEG_INFINITY);
         ops.scale(p, 1.0 / sum);
         ops.round_to_f16(p);
     }
-    dst.fill(0.0);
     ops.accumulate(dst, p, n, values);
 }
 
