@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`block`] | values of a weight file as they lie in its bytes: F32, F16, BF16, Q4_0, Q4_1, Q8_0 |
 //! | [`view`] | matrices of them, borrowed from bytes that are checked once |
+//! | [`panel`] | rows of quantized weights sixteen at a time, and the products that read them |
 //! | [`tile`], [`workers`] | parts of a result that several cores write at once; the cores an embedder lends |
 //! | [`cpu`] | what the CPU offers and the system has switched on |
 //! | [`table`] | [`Ops`]: every operation, of the back-end chosen at run time |
@@ -48,10 +49,11 @@
 //!
 //! # Numbers
 //!
-//! Blocks are ggml's, bit for bit. Quantized weights meet Q8_0 activations in every back-end, so the integer part of
-//! each block's product is the same everywhere; float weights meet f32 activations. A back-end adds in an order of its
-//! own, always the same one: a row of [`Ops::gemm`] is the dot product of the two rows bit for bit, whatever the number
-//! of rows, the tile, or the workers.
+//! Blocks are ggml's, bit for bit. Quantized weights meet activations quantized to Q8_0 in every back-end, so the integer
+//! part of each block's product is the same everywhere, and so is every product of the SIMD back-ends: blocks are added in
+//! their order, each by one fused multiply-add. Float weights meet f32 activations, and each back-end adds in an order of its
+//! own, always the same one: a row of [`Ops::gemm`] is the dot product of the two rows bit for bit, whatever the number of
+//! rows, the tile, the packing, or the workers.
 #![no_std]
 #![deny(unsafe_code)]
 
