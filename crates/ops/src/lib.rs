@@ -91,4 +91,4 @@ pub use rope::Rotation;
 pub use table::{Backend, Ops};
 pub use tile::TileMut;
 pub use view::{Matrix, Packed, Rows, ViewError};
-pub use workers::{Single, Workers, for_each_chunk, for_each_columns, for_each_columns_with};
+pub use workers::{Single, Workers, for_each_columns, for_each_columns_with};

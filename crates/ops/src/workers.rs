@@ -83,26 +83,6 @@ pub fn for_each_columns_with<T: Send>(
     });
 }
 
-/// Calls `body(i, chunk_i)` for every chunk of `chunk` elements of `dst` (the last may be shorter).
-///
-/// Returns when all chunks are done.
-pub fn for_each_chunk<T: Send>(
-    workers: &dyn Workers,
-    dst: &mut [T],
-    chunk: NonZeroUsize,
-    body: &(dyn Fn(usize, &mut [T]) + Sync),
-) {
-    let len = dst.len();
-    let parts = Parts { origin: NonNull::from(dst).cast::<T>(), borrow: PhantomData };
-    for_each_part(workers, div_ceil(len, chunk), &|part| {
-        let start = part.saturating_mul(chunk.get()).min(len);
-        let chunk_len = (len - start).min(chunk.get());
-        // SAFETY: `start + chunk_len <= len`; each part number is handed out once, so this chunk is borrowed once.
-        let slice = unsafe { core::slice::from_raw_parts_mut(parts.origin().add(start).as_ptr(), chunk_len) };
-        body(part, slice);
-    });
-}
-
 /// Hands the numbers `0..n_parts` to the workers, each once; the caller does what they left.
 fn for_each_part(workers: &dyn Workers, n_parts: usize, body: &(dyn Fn(usize) + Sync)) {
     let next = AtomicUsize::new(0);
@@ -201,21 +181,6 @@ mod tests {
             });
             assert_eq!(scratch, [0, 0, 0, 2, 2, 2, 4, 4, 4, 6, 6]);
             assert_eq!(values[..7], [3.0, 3.0, 3.0, 3.0, 3.0, 3.0, 2.0]);
-        }
-    }
-
-    #[test]
-    fn every_chunk_is_done_once() {
-        for workers in ALL {
-            for len in 0..9 {
-                let mut values = [0usize; 9];
-                let chunk = NonZeroUsize::new(4).unwrap();
-                for_each_chunk(workers, &mut values[..len], chunk, &|i, chunk| {
-                    chunk.iter_mut().for_each(|x| *x += i + 1);
-                });
-                let want: [usize; 9] = core::array::from_fn(|i| if i < len { i / 4 + 1 } else { 0 });
-                assert_eq!(values, want);
-            }
         }
     }
 }

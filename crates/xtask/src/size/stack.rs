@@ -11,6 +11,9 @@ use std::collections::BTreeSet;
 /// How many calls through pointers stand above one another at most.
 pub const NESTED: usize = 4;
 
+/// In the names of functions that the compiler puts in front of a closure behind a `dyn Fn`.
+const SHIM: &str = "{shim:vtable";
+
 /// How far back the sum that makes a jump table's target is looked for, in instructions.
 const TABLE_WINDOW: usize = 8;
 
@@ -57,15 +60,14 @@ pub fn depth(functions: &[Function]) -> Depth {
     let is_pointed_at = |i: &usize| functions[*i].is_pointed_at;
     let mut pointed_at: Vec<usize> = (0..nodes.len()).filter(is_pointed_at).collect();
     pointed_at.sort_by_key(|&i| std::cmp::Reverse(direct[i]));
-    // What a counted one calls directly is counted with it.
-    let (mut nest, mut counted) = (Vec::new(), vec![false; nodes.len()]);
-    for i in pointed_at {
-        if nest.len() < NESTED && !counted[i] {
-            nest.push(direct[i]);
-            mark(&nodes, i, &mut counted);
-        }
-    }
-    let (depths, cycles) = search(nest.iter().sum(), cycles);
+    // A closure behind a `dyn Fn` is reached through a shim of the compiler's, which is counted with it.
+    let is_in_shim = |i: usize| {
+        (0..nodes.len()).any(|shim| {
+            is_pointed_at(&shim) && functions[shim].name.contains(SHIM) && nodes[shim].callees.contains(&i)
+        })
+    };
+    let nest = pointed_at.iter().filter(|&&i| !is_in_shim(i)).take(NESTED).map(|&i| direct[i]);
+    let (depths, cycles) = search(nest.sum(), cycles);
     // What a pointer reaches is below something else.
     let outermost = (0..nodes.len()).filter(|i| !is_pointed_at(i)).map(|i| depths[i]);
     let bound = outermost.max().unwrap_or(0);
@@ -76,13 +78,6 @@ pub fn depth(functions: &[Function]) -> Depth {
         bound,
         indirect: (0..nodes.len()).filter(|&i| nodes[i].calls_pointer).map(name).collect(),
         cycles: cycles.into_iter().map(|(from, to)| (name(from), name(to))).collect(),
-    }
-}
-
-/// Marks a function and all it calls directly.
-fn mark(nodes: &[Node], i: usize, marked: &mut [bool]) {
-    if !std::mem::replace(&mut marked[i], true) {
-        nodes[i].callees.iter().for_each(|&callee| mark(nodes, callee, marked));
     }
 }
 
