@@ -7,7 +7,7 @@ use corelm::config::Config;
 use corelm::generate::{Event, Generation, GenerationConfig, Generator, Receiver};
 use corelm::gguf::Image;
 use corelm::kv_cache::KvType;
-use corelm::ops::{Features, Ops};
+use corelm::ops::{Features, Ops, Workers};
 use corelm::plan::{MemoryPlan, SessionConfig};
 use corelm::sampler::{Sampler, SamplingConfig};
 use corelm::session::Session;
@@ -142,6 +142,7 @@ pub fn with_engine<R>(
             Kv::F16 => KvType::F16,
             Kv::Q8_0 => KvType::Q8_0,
         },
+        n_workers: context.team.count(),
     };
     let plan = MemoryPlan::new(&image, &config, &session_config)?;
     let mut region = block(plan.bytes())?;

@@ -1,7 +1,7 @@
 //! Inputs of tests and cases: random, of any type, at any address.
 
 use corelm::arena::Arena;
-use corelm::ops::{Block, Rows};
+use corelm::ops::{Block, Line, Rows, Workspace};
 
 use crate::random::Random;
 use crate::weights;
@@ -15,6 +15,12 @@ pub const VALUE_COUNTS: [usize; 16] = [0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31
 pub fn f32s<'a>(arena: &mut Arena<'a>, n: usize, seed: u64) -> &'a mut [f32] {
     let mut random = Random::new(seed);
     arena.alloc_with(n, |_| random.unit()).expect("test memory")
+}
+
+/// Memory for one worker, for attention over up to `n` positions.
+pub fn workspace<'a>(arena: &mut Arena<'a>, n: usize) -> Workspace<'a> {
+    let n_lines = Workspace::lines(n).unwrap_or(Workspace::LINES);
+    Workspace::new(arena.alloc(n_lines, Line::ZERO).expect("test memory"))
 }
 
 /// `n` random blocks that begin `offset` bytes after a multiple of 64.

@@ -34,7 +34,7 @@ pub fn session<'a, 'm: 'a>(
 ) -> Result<Session<'a, 'm>, CaseError> {
     let image = Image::parse(bytes).map_err(|error| CaseError::Engine(error.code()))?;
     let config = Config::from_image(&image).map_err(|error| CaseError::Engine(error.code()))?;
-    let wanted = SessionConfig { n_ctx, n_batch, kv_type };
+    let wanted = SessionConfig { n_ctx, n_batch, kv_type, n_workers: workers.count() };
     let plan = MemoryPlan::new(&image, &config, &wanted).map_err(|error| CaseError::Engine(error.code()))?;
     let weights = Weights::resolve(&image, &config, arena).map_err(|_| CaseError::Memory)?;
     Session::new(ops, workers, &config, weights, &plan, arena).map_err(|_| CaseError::Memory)

@@ -92,7 +92,12 @@ pub fn run(args: &BenchArgs) -> Outcome {
         let limit = config.n_ctx_train;
         return Err(file.because(format_args!("{n_ctx} tokens asked for, its context holds {limit}")));
     }
-    let wanted = SessionConfig { n_ctx, n_batch: args.batch_size.get().min(n_ctx), kv_type: args.kv.into() };
+    let wanted = SessionConfig {
+        n_ctx,
+        n_batch: args.batch_size.get().min(n_ctx),
+        kv_type: args.kv.into(),
+        n_workers: args.threads.iter().map(|n| n.get()).max().unwrap_or(1),
+    };
     let plan = MemoryPlan::new(&image, &config, &wanted).map_err(|error| file.because(error))?;
     let about = About {
         model: args.model.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default(),

@@ -53,10 +53,15 @@ pub fn run(args: &InfoArgs) -> Outcome {
         }
     }
     let n_batch = args.batch_size.get();
-    writeln!(out, "memory             beside the file, for a {:?} cache and batches of {n_batch}:", args.kv)?;
+    writeln!(
+        out,
+        "memory             beside the file, for a {:?} cache batches of {n_batch} and one worker:",
+        args.kv
+    )?;
     writeln!(out, "  {:>8} {:>14} {:>14} {:>14}", "context", "model", "session", "sum, bytes")?;
     for n_ctx in contexts(config.n_ctx_train) {
-        let wanted = SessionConfig { n_ctx, n_batch: n_batch.min(n_ctx), kv_type: args.kv.into() };
+        let wanted =
+            SessionConfig { n_ctx, n_batch: n_batch.min(n_ctx), kv_type: args.kv.into(), n_workers: 1 };
         let plan = MemoryPlan::new(&image, &config, &wanted).map_err(|error| file.because(error))?;
         writeln!(
             out,

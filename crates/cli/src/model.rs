@@ -140,7 +140,12 @@ pub fn with_session(
         Some(0) => config.n_ctx_train,
         Some(n_ctx) => n_ctx,
     };
-    let wanted = SessionConfig { n_ctx, n_batch: args.batch_size.get().min(n_ctx), kv_type: args.kv.into() };
+    let wanted = SessionConfig {
+        n_ctx,
+        n_batch: args.batch_size.get().min(n_ctx),
+        kv_type: args.kv.into(),
+        n_workers: args.threads.get(),
+    };
     let plan = MemoryPlan::new(&image, &config, &wanted).map_err(|error| file.because(error))?;
     let mut region = Region::new(region_len(&plan, args.no_repack))?;
     let mut arena = Arena::new(region.bytes());

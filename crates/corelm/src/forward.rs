@@ -17,23 +17,20 @@ use crate::Token;
 use crate::config::{Config, RopePairing};
 use crate::kv_cache::{KvCache, KvType};
 use crate::ops::{
-    Activations, BlockQ8, F32, GgmlType, Matrix, Ops, PANEL_ROWS, QK, Rotation, TileMut, Workers,
-    for_each_columns, for_each_columns_with,
+    Activations, BlockQ8, F32, GgmlType, Line, Matrix, Ops, QK, Rotation, TileMut, Workspace,
+    for_each_columns,
 };
 use crate::weights::Weights;
 
+mod crew;
 mod cursor;
 mod scratch;
 
+pub(crate) use crew::Crew;
+use crew::{product_rows, product_units};
 pub(crate) use cursor::{Cursor, Stage};
 pub(crate) use scratch::{Scratch, Widths};
 use scratch::{row, row_mut};
-
-/// Weights that one unit of a matrix product reads, about.
-const UNIT_WEIGHTS: usize = 32 * 1024;
-
-/// Parts that a matrix product is cut into for each worker.
-const PARTS_PER_WORKER: usize = 8;
 
 /// Largest magnitude in the residual stream: beyond it a norm's sum of 65536 squares could overflow, and the norm of
 /// nonsense would be a harmless-looking row of zeros.
@@ -42,7 +39,7 @@ const LARGEST: f32 = 1e16;
 /// The model, its memory and the batch in work.
 pub(crate) struct Forward<'a, 'm> {
     pub(crate) ops: Ops,
-    pub(crate) workers: &'a dyn Workers,
+    pub(crate) crew: Crew<'a>,
     pub(crate) config: Config,
     pub(crate) widths: Widths,
     pub(crate) weights: Weights<'a, 'm>,
@@ -148,7 +145,7 @@ impl Forward<'_, '_> {
         let (w, s, widths) = (self.weights.layers.get(layer)?, &mut self.s, self.widths);
         let xb = activations(s.xb, s.xq, self.m, widths.dim)?; // (m, dim)
         let qkv = s.qkv.get_mut(..self.m.checked_mul(widths.qkv)?)?; // (m, q + 2 kv)
-        product(self.ops, self.workers, qkv, units, &xb, &[w.attn_q, w.attn_k, w.attn_v])
+        self.crew.product(self.ops, qkv, units, &xb, &[w.attn_q, w.attn_k, w.attn_v])
     }
 
     /// q, k, v += biases; q and k rotate to their position; k and v go to the cache.
@@ -203,17 +200,18 @@ impl Forward<'_, '_> {
     /// The same for some tokens and the same heads of each; the workers share out the query heads, a few at a time.
     fn attend_tokens(&mut self, layer: usize, tokens: Range<usize>, heads: Range<usize>) -> Option<()> {
         let (ops, config, widths, kv, s) = (self.ops, self.config, self.widths, &self.kv, &mut self.s);
+        let Crew { workers, lines, lines_each } = &mut self.crew;
         let scale = 1.0 / libm::sqrtf(config.head_dim as f32);
         let width = config.group.get().checked_mul(config.head_dim)?; // of the heads of one key and value head
         let part = NonZeroUsize::new(widths.together.checked_mul(config.head_dim)?)?;
         let qkv = &*s.qkv;
         // Some query heads of token `i`, which begin at value `start` of those asked for.
-        let attend = |i: usize, start: usize, att: &mut [f32], scores: &mut [f32]| {
+        let attend = |i: usize, start: usize, att: &mut [f32], workspace: &mut Workspace<'_>| {
             let n = kv.len().checked_add(i)?.checked_add(1)?;
             let start = start.checked_add(heads.start.checked_mul(width)?)?;
             let head = start.checked_div(width)?;
             let q = row(qkv, widths.qkv, i)?.get(start..start.checked_add(att.len())?)?; // (together, head_dim)
-            ops.attend(att, q, kv.keys(layer, head, n)?, kv.values(layer, head, n)?, scale, scores);
+            ops.attend(att, q, kv.keys(layer, head, n)?, kv.values(layer, head, n)?, scale, workspace);
             Some(())
         };
         let rows = tokens.start.checked_mul(widths.q)?..tokens.end.checked_mul(widths.q)?;
@@ -221,14 +219,15 @@ impl Forward<'_, '_> {
         let (att, _) = att.split_at_col(heads.end.checked_mul(width)?);
         let (_, att) = att.split_at_col(heads.start.checked_mul(width)?);
         let is_done = AtomicBool::new(true);
-        let for_part = |columns: Range<usize>, mut att: TileMut<'_>, scores: &mut [f32]| {
+        let for_part = |columns: Range<usize>, mut att: TileMut<'_>, lines: &mut [Line]| {
+            let workspace = &mut Workspace::new(lines);
             for (row, i) in tokens.clone().enumerate() {
-                if att.row_mut(row).and_then(|att| attend(i, columns.start, att, scores)).is_none() {
+                if att.row_mut(row).and_then(|att| attend(i, columns.start, att, workspace)).is_none() {
                     is_done.store(false, Ordering::Relaxed);
                 }
             }
         };
-        for_each_columns_with(self.workers, att, part, s.scores, widths.scores, &for_part);
+        for_each_columns(*workers, att, part, lines, *lines_each, &for_part);
         is_done.into_inner().then_some(())
     }
 
@@ -246,7 +245,7 @@ impl Forward<'_, '_> {
         let (w, s, widths) = (self.weights.layers.get(layer)?, &mut self.s, self.widths);
         let att = activations(s.att, s.xq, self.m, widths.q)?; // (m, n_heads * head_dim)
         let xb = s.xb.get_mut(..self.m.checked_mul(widths.dim)?)?; // (m, dim)
-        product(self.ops, self.workers, xb, units, &att, &[w.attn_output])
+        self.crew.product(self.ops, xb, units, &att, &[w.attn_output])
     }
 
     /// x += xb + bias
@@ -267,8 +266,8 @@ impl Forward<'_, '_> {
         let xb = activations(s.xb, s.xq, self.m, widths.dim)?; // (m, dim)
         let ffn = s.ffn.get_mut(..self.m.checked_mul(widths.ffn)?)?; // (m, hidden_dim or twice)
         match w.ffn_gate {
-            Some(gate) => product(self.ops, self.workers, ffn, units, &xb, &[gate, w.ffn_up]),
-            None => product(self.ops, self.workers, ffn, units, &xb, &[w.ffn_up]),
+            Some(gate) => self.crew.product(self.ops, ffn, units, &xb, &[gate, w.ffn_up]),
+            None => self.crew.product(self.ops, ffn, units, &xb, &[w.ffn_up]),
         }
     }
 
@@ -300,7 +299,7 @@ impl Forward<'_, '_> {
         let (w, s, widths) = (self.weights.layers.get(layer)?, &mut self.s, self.widths);
         let h = activations(s.ffn, s.xq, self.m, widths.hidden)?; // (m, hidden_dim)
         let xb = s.xb.get_mut(..self.m.checked_mul(widths.dim)?)?; // (m, dim)
-        product(self.ops, self.workers, xb, units, &h, &[w.ffn_down])
+        self.crew.product(self.ops, xb, units, &h, &[w.ffn_down])
     }
 
     /// x += xb + bias
@@ -323,7 +322,7 @@ impl Forward<'_, '_> {
         let (s, dim) = (&mut self.s, self.widths.dim);
         let xb = activations(s.xb, s.xq, 1, dim)?; // (1, dim)
         let rows = product_rows(units.clone(), dim);
-        product(self.ops, self.workers, s.logits, units, &xb, &[self.weights.output])?; // (1, vocab_size)
+        self.crew.product(self.ops, s.logits, units, &xb, &[self.weights.output])?; // (1, vocab_size)
         let rows = rows.start..rows.end.min(s.logits.len());
         self.is_finite &= all_within(s.logits.get(rows)?, f32::MAX);
         Some(())
@@ -407,57 +406,4 @@ fn all_within(x: &[f32], largest: f32) -> bool {
 fn activations<'s>(values: &'s [f32], xq: &'s [BlockQ8], m: usize, k: usize) -> Option<Activations<'s>> {
     let (f32, q8) = (values.get(..m.checked_mul(k)?)?, xq.get(..m.checked_mul(k / QK)?)?);
     Some(Activations { rows: m, f32, q8 })
-}
-
-/// Rows of `k` weights in one unit: whole panels, one at least.
-fn unit_rows(k: usize) -> usize {
-    let panels = UNIT_WEIGHTS.checked_div(k.saturating_mul(PANEL_ROWS)).unwrap_or(1);
-    panels.max(1).saturating_mul(PANEL_ROWS)
-}
-
-/// Units of a product with `n` rows of `k` weights.
-fn product_units(n: usize, k: usize) -> usize {
-    n.div_ceil(unit_rows(k).max(1))
-}
-
-/// The rows of weights that `units` stand for; the last unit may reach past the end.
-fn product_rows(units: Range<usize>, k: usize) -> Range<usize> {
-    units.start.saturating_mul(unit_rows(k))..units.end.saturating_mul(unit_rows(k))
-}
-
-/// Some columns of `dst` (m, n) = lhs (m, k) . `weights` (n, k)^T, where the rows of all `weights` make n.
-fn product(
-    ops: Ops,
-    workers: &dyn Workers,
-    dst: &mut [f32],
-    units: Range<usize>,
-    lhs: &Activations<'_>,
-    weights: &[Matrix<'_>],
-) -> Option<()> {
-    let k = weights.first()?.cols();
-    let n = weights.iter().try_fold(0usize, |n, w| n.checked_add(w.rows()))?;
-    if dst.len() != lhs.rows.checked_mul(n)? || lhs.f32.len() != lhs.rows.checked_mul(k)? {
-        return None;
-    }
-    let rows = product_rows(units, k);
-    let (dst, _) = TileMut::new(dst, n).split_at_col(rows.end);
-    let (_, dst) = dst.split_at_col(rows.start);
-    // Long parts: what a worker asks for ahead of its use should be its own. Several for each, as none is late then.
-    let n_units = dst.cols().div_ceil(unit_rows(k).max(1));
-    let units_per_part = n_units.checked_div(workers.count().saturating_mul(PARTS_PER_WORKER)).unwrap_or(1);
-    let part = NonZeroUsize::new(unit_rows(k).checked_mul(units_per_part.max(1))?)?;
-    for_each_columns(workers, dst, part, &|columns, mut tile| {
-        // Rows of weights under this tile, counted from the first row of each matrix in turn.
-        let mut start = rows.start.saturating_add(columns.start);
-        for w in weights {
-            let here = start.min(w.rows())..start.saturating_add(tile.cols()).min(w.rows());
-            start = start.saturating_sub(w.rows());
-            let (mut under, rest) = tile.split_at_col(here.len());
-            if !here.is_empty() {
-                ops.gemm(&mut under, lhs, w.slice_rows(here));
-            }
-            tile = rest;
-        }
-    });
-    Some(())
 }

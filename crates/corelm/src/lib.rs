@@ -31,7 +31,7 @@
 //! fn tell(model: &[u8], prompt: &str, print: &mut dyn FnMut(&str)) -> Result<(), Error> {
 //!     let image = Image::parse(model)?;
 //!     let config = Config::from_image(&image)?;
-//!     let wanted = SessionConfig { n_ctx: 256, n_batch: 32, kv_type: KvType::F16 };
+//!     let wanted = SessionConfig { n_ctx: 256, n_batch: 32, kv_type: KvType::F16, n_workers: 1 };
 //!     let plan = MemoryPlan::new(&image, &config, &wanted)?;
 //!     let mut region = vec![MaybeUninit::uninit(); plan.bytes()]; // or a static, or pages of yours
 //!     let mut arena = Arena::new(&mut region);

@@ -5,7 +5,7 @@ use core::fmt;
 use crate::arena::Layout;
 use crate::config::Config;
 use crate::error::{ArenaError, ModelError};
-use crate::forward::{Scratch, Widths};
+use crate::forward::{Crew, Scratch, Widths};
 use crate::gguf::Image;
 use crate::kv_cache::{KvCache, KvError, KvShape, KvType};
 use crate::sampler::Sampler;
@@ -23,6 +23,8 @@ pub struct SessionConfig {
     pub n_batch: usize,
     /// How keys and values are stored.
     pub kv_type: KvType,
+    /// Workers that will be lent, the caller among them, at least 1. Each has some memory of its own.
+    pub n_workers: usize,
 }
 
 /// What a model and one session need.
@@ -50,7 +52,7 @@ pub struct MemoryItems {
     pub tokenizer: usize,
     /// Keys and values.
     pub kv_cache: usize,
-    /// Intermediates of a batch.
+    /// Intermediates of a batch, and what workers work in.
     pub scratch: usize,
     /// Candidates of the sampler.
     pub sampler: usize,
@@ -64,6 +66,8 @@ pub enum PlanError {
     NoContext,
     /// `n_batch` is 0.
     NoBatch,
+    /// `n_workers` is 0.
+    NoWorkers,
     /// The model has learned positions, and fewer than `n_ctx`.
     ContextTooLong {
         /// Positions asked for.
@@ -92,6 +96,9 @@ impl MemoryPlan {
         if session.n_batch == 0 {
             return Err(PlanError::NoBatch);
         }
+        if session.n_workers == 0 {
+            return Err(PlanError::NoWorkers);
+        }
         if config.rope.is_none() && session.n_ctx > config.n_ctx_train {
             return Err(PlanError::ContextTooLong { n_ctx: session.n_ctx, max: config.n_ctx_train });
         }
@@ -102,12 +109,13 @@ impl MemoryPlan {
             head_dim: config.head_dim,
             n_ctx: session.n_ctx,
         };
-        let widths = Widths::new(config, &session_config).ok_or(ArenaError::TooLarge)?;
+        let widths = Widths::new(config).ok_or(ArenaError::TooLarge)?;
         let weights = Weights::layout(config, Layout::new())?;
         let packed = Weights::packed_layout(image, config, Layout::new())?;
         let tokenizer = Tokenizer::layout(image, Layout::new())?;
         let kv_cache = KvCache::layout(kv_shape, session_config.kv_type)?;
-        let scratch = Scratch::layout(widths, session_config.n_batch)?;
+        let scratch =
+            Scratch::layout(widths, session_config.n_batch)?.then(Crew::layout(&session_config)?)?;
         let sampler = Sampler::layout(config.vocab_size)?;
         let model = weights.then(tokenizer)?;
         let session = kv_cache.then(scratch)?.then(sampler)?;
@@ -160,6 +168,7 @@ impl PlanError {
             Self::NoContext => 200,
             Self::NoBatch => 201,
             Self::ContextTooLong { .. } => 202,
+            Self::NoWorkers => 203,
             Self::Kv(error) => error.code(),
             Self::Arena(error) => error.code(),
             Self::Model(error) => error.code(),
@@ -196,6 +205,7 @@ impl fmt::Display for PlanError {
         match self {
             Self::NoContext => f.write_str("a context of 0 tokens; at least 1 is needed"),
             Self::NoBatch => f.write_str("a batch of 0 tokens; at least 1 is needed"),
+            Self::NoWorkers => f.write_str("0 workers; at least 1 is needed"),
             Self::ContextTooLong { n_ctx, max } => {
                 write!(f, "a context of {n_ctx} tokens; the model has learned {max} positions")
             }

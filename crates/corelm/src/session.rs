@@ -7,7 +7,7 @@ use crate::Token;
 use crate::arena::Arena;
 use crate::config::Config;
 use crate::error::ArenaError;
-use crate::forward::{Cursor, Forward, Scratch, Stage, Widths};
+use crate::forward::{Crew, Cursor, Forward, Scratch, Stage, Widths};
 use crate::kv_cache::{KvCache, KvError, KvStats};
 use crate::ops::{Ops, Rotation, Workers};
 use crate::plan::MemoryPlan;
@@ -107,6 +107,13 @@ pub enum SessionError {
     Poisoned,
     /// The storage of keys and values does not fit the model's heads: the plan is of another model.
     Kv(KvError),
+    /// There are more workers than planned.
+    TooManyWorkers {
+        /// Workers there are.
+        n_workers: usize,
+        /// Workers planned for.
+        planned: usize,
+    },
     /// The arena is too small.
     Arena(ArenaError),
 }
@@ -116,7 +123,7 @@ impl<'a, 'm> Session<'a, 'm> {
     ///
     /// # Errors
     ///
-    /// [`SessionError::Arena`] when the arena is too small.
+    /// [`SessionError::Arena`] when the arena is too small, [`SessionError::TooManyWorkers`] when fewer were planned for.
     pub fn new(
         ops: Ops,
         workers: &'a dyn Workers,
@@ -125,19 +132,23 @@ impl<'a, 'm> Session<'a, 'm> {
         plan: &MemoryPlan,
         arena: &mut Arena<'a>,
     ) -> Result<Self, SessionError> {
-        let widths = Widths::new(config, &plan.session_config).ok_or(ArenaError::TooLarge)?;
+        let (n_workers, planned) = (workers.count(), plan.session_config.n_workers);
+        if n_workers > planned {
+            return Err(SessionError::TooManyWorkers { n_workers, planned });
+        }
+        let widths = Widths::new(config).ok_or(ArenaError::TooLarge)?;
         let (n_ctx, n_batch) = (plan.session_config.n_ctx, plan.session_config.n_batch);
         let (base, scale) = config.rope.map_or((1.0, 1.0), |rope| (rope.base, rope.scale));
         let factors = weights.rope_freqs.unwrap_or_default();
         let forward = Forward {
             ops,
-            workers,
             config: *config,
             widths,
             weights,
             rotation: Rotation::new(widths.rope, base, scale, factors),
             kv: KvCache::new(plan.kv_shape, plan.session_config.kv_type, arena)?,
             s: Scratch::new(widths, n_batch, arena)?,
+            crew: Crew::new(workers, &plan.session_config, arena)?,
             m: 0,
             wants_logits: false,
             is_finite: true,
@@ -284,6 +295,7 @@ impl<'a, 'm> Session<'a, 'm> {
     pub fn reset(&mut self) {
         self.forward.kv.wipe();
         self.forward.s.wipe();
+        self.forward.crew.wipe();
         self.state = State::Idle;
     }
 
@@ -350,6 +362,7 @@ impl SessionError {
             Self::NothingPending => 305,
             Self::BatchPending => 306,
             Self::Poisoned => 307,
+            Self::TooManyWorkers { .. } => 308,
             Self::Kv(error) => error.code(),
             Self::Arena(error) => error.code(),
         }
@@ -388,6 +401,9 @@ impl fmt::Display for SessionError {
             Self::NothingPending => f.write_str("no batch is in work"),
             Self::BatchPending => f.write_str("a batch is in work"),
             Self::Poisoned => f.write_str("session is poisoned by an earlier fault; reset it"),
+            Self::TooManyWorkers { n_workers, planned } => {
+                write!(f, "{n_workers} workers; the session was planned for {planned}")
+            }
             Self::Kv(error) => error.fmt(f),
             Self::Arena(error) => error.fmt(f),
         }

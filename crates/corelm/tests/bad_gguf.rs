@@ -46,7 +46,7 @@ fn at_odd_address<T>(bytes: &[u8], read: impl FnOnce(&[u8]) -> T) -> T {
 /// The prompt of all cases; its tokens for the good models are in `expected.json`.
 const PROMPT: &[u8] = b"the cat and";
 const N_GENERATED: usize = 8;
-const SESSION: SessionConfig = SessionConfig { n_ctx: 32, n_batch: 4, kv_type: KvType::F16 };
+const SESSION: SessionConfig = SessionConfig { n_ctx: 32, n_batch: 4, kv_type: KvType::F16, n_workers: 1 };
 
 /// Why there are no tokens.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -272,7 +272,7 @@ fn check(made: &Made, kv_type: KvType, bound: f64) {
     let rms = (dot(&want, &want) / want.len() as f64).sqrt();
     for ops in backends() {
         for n_batch in [1, 4, 9] {
-            let config = SessionConfig { n_ctx: 16, n_batch, kv_type };
+            let config = SessionConfig { n_ctx: 16, n_batch, kv_type, n_workers: 1 };
             with_session(&bytes, ops, &Single, config, |session| {
                 let logits = session.prefill(&TOKENS).unwrap();
                 let off = logits.iter().zip(&want).map(|(&have, want)| (f64::from(have) - want).abs());
@@ -310,7 +310,7 @@ fn quantized_caches_do_not_depend_on_batches_slices_or_workers() {
     let bytes = Made::new(Architecture::Llama, 2, 32, 24, false).bytes();
     for ops in backends() {
         let run = |n_batch, n_workers| {
-            let config = SessionConfig { n_ctx: 16, n_batch, kv_type: KvType::Q8_0 };
+            let config = SessionConfig { n_ctx: 16, n_batch, kv_type: KvType::Q8_0, n_workers: 1 };
             with_session(&bytes, ops, &Threads(n_workers), config, |session| {
                 let logits = session.prefill(&TOKENS).unwrap();
                 logits.iter().map(|x| x.to_bits()).collect::<Vec<_>>()

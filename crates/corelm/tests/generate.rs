@@ -43,7 +43,7 @@ fn with_generator<R>(
 ) -> Result<R, GenerateError> {
     let image = Image::parse(bytes).unwrap();
     let shape = Config::from_image(&image).unwrap();
-    let session_config = SessionConfig { n_ctx, n_batch: 3, kv_type: KvType::F32 };
+    let session_config = SessionConfig { n_ctx, n_batch: 3, kv_type: KvType::F32, n_workers: 1 };
     let plan = MemoryPlan::new(&image, &shape, &session_config).unwrap();
     let mut region = vec![MaybeUninit::uninit(); plan.bytes()];
     let mut arena = Arena::new(&mut region);

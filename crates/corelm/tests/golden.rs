@@ -80,7 +80,7 @@ fn check(model: &str) {
                 is_quantized: model.contains("-q"),
                 has_halves: kv_type == KvType::F16 || model.ends_with("-f16"),
             };
-            let config = SessionConfig { n_ctx: 128, n_batch: 16, kv_type };
+            let config = SessionConfig { n_ctx: 128, n_batch: 16, kv_type, n_workers: 1 };
             support::with_session(&bytes, ops, &Single, config, |session| {
                 let mut deviations = vec![rule.check(session.prefill(&prompt).unwrap(), &steps[0], 0)];
                 for (i, pair) in steps.windows(2).enumerate() {

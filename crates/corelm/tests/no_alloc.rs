@@ -70,7 +70,8 @@ fn generate(
 ) -> Result<usize, Error> {
     let image = Image::parse(model)?;
     let config = Config::from_image(&image)?;
-    let plan = MemoryPlan::new(&image, &config, &SessionConfig { n_ctx: 100, n_batch: 4, kv_type })?;
+    let plan =
+        MemoryPlan::new(&image, &config, &SessionConfig { n_ctx: 100, n_batch: 4, kv_type, n_workers: 1 })?;
     let mut arena = Arena::new(region);
     let weights = Weights::resolve(&image, &config, &mut arena)?;
     let tokenizer = Tokenizer::new(&image, &mut arena)?;

@@ -250,7 +250,7 @@ fn plans_are_exact_at_every_address() {
         let image = Image::parse(&bytes).unwrap();
         let config = Config::from_image(&image).unwrap();
         for (n_ctx, n_batch, kv_type) in [(1, 1, KvType::F32), (33, 64, KvType::F16), (100, 7, KvType::F32)] {
-            let wanted = SessionConfig { n_ctx, n_batch, kv_type };
+            let wanted = SessionConfig { n_ctx, n_batch, kv_type, n_workers: 1 };
             let plan = MemoryPlan::new(&image, &config, &wanted).unwrap();
             assert_eq!(plan.bytes() + 63, plan.model_bytes() + plan.session_bytes());
             let mut region = vec![MaybeUninit::new(0xa5u8); plan.bytes() + 64];
@@ -283,7 +283,7 @@ fn plans_refuse_what_cannot_be() {
     let image = Image::parse(&bytes).unwrap();
     let config = Config::from_image(&image).unwrap();
     let plan = |n_ctx, n_batch, kv_type| {
-        MemoryPlan::new(&image, &config, &SessionConfig { n_ctx, n_batch, kv_type }).map(|_| ())
+        MemoryPlan::new(&image, &config, &SessionConfig { n_ctx, n_batch, kv_type, n_workers: 1 }).map(|_| ())
     };
     assert_eq!(plan(128, 1, KvType::F16), Ok(()));
     assert_eq!(plan(129, 1, KvType::F16), Err(PlanError::ContextTooLong { n_ctx: 129, max: 128 }));
@@ -295,7 +295,8 @@ fn plans_refuse_what_cannot_be() {
     let Some(bytes) = model("stories260K-f32.gguf") else { return };
     let image = Image::parse(&bytes).unwrap();
     let config = Config::from_image(&image).unwrap();
-    let huge = SessionConfig { n_ctx: usize::MAX / 2, n_batch: usize::MAX, kv_type: KvType::F16 };
+    let huge =
+        SessionConfig { n_ctx: usize::MAX / 2, n_batch: usize::MAX, kv_type: KvType::F16, n_workers: 1 };
     assert_eq!(MemoryPlan::new(&image, &config, &huge), Err(PlanError::Arena(ArenaError::TooLarge)));
 }
 

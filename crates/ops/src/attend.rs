@@ -5,20 +5,14 @@
 //! of all positions are kept in the caller's memory in between.
 
 use crate::block::QK;
-use crate::panel::BlockQ8;
 use crate::product::Activations;
 use crate::table::Ops;
 use crate::tile::TileMut;
 use crate::view::Matrix;
-
-/// The widest head a Q8_0 cache is read with: queries are quantized into a buffer of this many values on the stack.
-pub const MAX_QUANTIZED_HEAD_DIM: usize = 512;
+use crate::workspace::{ProductSpace, QUERIES, Workspace};
 
 /// Positions whose scores are on the stack at once.
 const CHUNK: usize = 32;
-
-/// Queries that pass over the cache together: what one of them reads, the others find in the first cache.
-pub const QUERIES: usize = 4;
 
 /// See [`Ops::attend`].
 pub(crate) fn attend(
@@ -28,20 +22,16 @@ pub(crate) fn attend(
     keys: Matrix<'_>,
     values: Matrix<'_>,
     scale: f32,
-    scores: &mut [f32],
+    workspace: &mut Workspace<'_>,
 ) {
     let head_dim = keys.cols();
-    let mut q8 = [BlockQ8::ZERO; MAX_QUANTIZED_HEAD_DIM / QK];
     let n_blocks = head_dim / QK;
+    let Workspace { product, q8, scores } = workspace;
     debug_assert!(
-        !keys.is_quantized() || n_blocks <= q8.len(),
+        !keys.is_quantized() || QUERIES * n_blocks <= q8.len(),
         "attend: head too wide for a quantized cache"
     );
-    let together = match keys.is_quantized() {
-        true => (q8.len().checked_div(n_blocks)).map_or(QUERIES, |n| n.clamp(1, QUERIES)),
-        false => QUERIES,
-    };
-    let width = together.saturating_mul(head_dim).max(1);
+    let width = QUERIES.saturating_mul(head_dim).max(1);
     for (dst, q) in dst.chunks_mut(width).zip(q.chunks(width)) {
         let rows = q.len().checked_div(head_dim).unwrap_or(0);
         let Some(q8) = q8.get_mut(..if keys.is_quantized() { rows * n_blocks } else { 0 }) else { return };
@@ -52,14 +42,15 @@ pub(crate) fn attend(
         }
         let q = Activations { rows, f32: q, q8 };
         match values {
-            Matrix::F16(_) => attend_rounded(ops, dst, &q, keys, values, scale, scores),
-            _ => attend_online(ops, dst, &q, keys, values, scale),
+            Matrix::F16(_) => attend_rounded(ops, dst, &q, keys, values, scale, product, scores),
+            _ => attend_online(ops, dst, &q, keys, values, scale, product),
         }
     }
 }
 
 /// Weights rounded to halves: all scores, then their softmax, then the values.
 #[inline(never)] // frames of their own: only one of the two is ever on the stack
+#[allow(clippy::too_many_arguments)] // operands, and the parts of one workspace
 fn attend_rounded(
     ops: Ops,
     dst: &mut [f32],
@@ -67,12 +58,13 @@ fn attend_rounded(
     keys: Matrix<'_>,
     values: Matrix<'_>,
     scale: f32,
+    space: &mut ProductSpace<'_>,
     scores: &mut [f32],
 ) {
     dst.fill(0.0);
     let n = keys.rows().min(values.rows());
     let Some(p) = scores.get_mut(..q.rows * n).filter(|p| !p.is_empty()) else { return };
-    ops.gemm(&mut TileMut::new(p, n), q, keys);
+    ops.gemm_in(&mut TileMut::new(p, n), q, keys, space);
     for p in p.chunks_exact_mut(n.max(1)) {
         let (_, sum) = ops.softmax_chunk(p, scale, f32::NEG_INFINITY);
         ops.scale(p, 1.0 / sum);
@@ -90,6 +82,7 @@ fn attend_online(
     keys: Matrix<'_>,
     values: Matrix<'_>,
     scale: f32,
+    space: &mut ProductSpace<'_>,
 ) {
     let mut scores = [0.0; QUERIES * CHUNK];
     let (mut max, mut sum) = ([f32::NEG_INFINITY; QUERIES], [0.0; QUERIES]);
@@ -100,7 +93,7 @@ fn attend_online(
         let end = (start + CHUNK).min(n);
         let Some(p) = scores.get_mut(..q.rows * CHUNK) else { return };
         let (mut tile, _) = TileMut::new(p, CHUNK).split_at_col(end - start);
-        ops.gemm(&mut tile, q, keys.slice_rows(start..end));
+        ops.gemm_in(&mut tile, q, keys.slice_rows(start..end), space);
         let rows = p.chunks_exact_mut(CHUNK).zip(dst.chunks_exact_mut(head_dim));
         for ((p, dst), (max, sum)) in rows.zip(max.iter_mut().zip(&mut sum)) {
             let Some(p) = p.get_mut(..end - start) else { return };

@@ -10,6 +10,7 @@
 //! | [`view`] | matrices of them, borrowed from bytes that are checked once |
 //! | [`panel`] | rows of quantized weights sixteen at a time, and the products that read them |
 //! | [`tile`], [`workers`] | parts of a result that several cores write at once; the cores an embedder lends |
+//! | [`workspace`] | memory that each of them works in |
 //! | [`cpu`] | what the CPU offers and the system has switched on |
 //! | [`table`] | [`Ops`]: every operation, of the back-end chosen at run time |
 //! | `rope` | angles of rotary position embedding |
@@ -40,7 +41,9 @@
 //! let mut xq = [BlockQ8::ZERO; 2];
 //! ops.quantize_q8(&mut xq, 1, &x);
 //! let mut y = [0.0f32; 3];
-//! ops.gemm(&mut TileMut::new(&mut y, 3), &Activations { rows: 1, f32: &x, q8: &xq }, weights);
+//! let mut lines = [Line::ZERO; Workspace::LINES];
+//! let workspace = &mut Workspace::new(&mut lines);
+//! ops.gemm(&mut TileMut::new(&mut y, 3), &Activations { rows: 1, f32: &x, q8: &xq }, weights, workspace);
 //!
 //! let exact: f32 = values[..64].iter().sum::<f32>() * 0.5;
 //! assert!((y[0] - exact).abs() < 1.5, "{} for {exact}", y[0]);
@@ -81,8 +84,9 @@ pub mod tile;
 pub mod view;
 #[allow(unsafe_code)]
 pub mod workers;
+#[allow(unsafe_code)]
+pub mod workspace;
 
-pub use attend::{MAX_QUANTIZED_HEAD_DIM, QUERIES};
 pub use block::{Bf16, Block, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, F32, GgmlType, QK};
 pub use cpu::{Feature, Features};
 pub use panel::{BlockQ8, PANEL_ROWS, Panel};
@@ -91,4 +95,5 @@ pub use rope::Rotation;
 pub use table::{Backend, Ops};
 pub use tile::TileMut;
 pub use view::{Matrix, Packed, Rows, ViewError};
-pub use workers::{Single, Workers, for_each_columns, for_each_columns_with};
+pub use workers::{Single, Workers, for_each_columns};
+pub use workspace::{Line, MAX_QUANTIZED_HEAD_DIM, QUERIES, Workspace};

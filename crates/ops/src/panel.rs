@@ -9,17 +9,15 @@
 //! multiply-add where the CPU has one. The sums of quants are exact, so the result depends neither on the back-end
 //! (portable Rust apart, which rounds twice) nor on how many rows of activations pass by.
 
+use core::ops::Range;
+
 use crate::block::{Block, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, QK};
 use crate::tile::TileMut;
 use crate::view::{Packed, Rows};
+use crate::workspace::ProductSpace;
 
 /// Rows of weights in a panel.
 pub const PANEL_ROWS: usize = 16;
-
-/// Rows of activations that pass by while a panel is unpacked, from weights in a file's order and from packed ones. Their
-/// results are on the stack, beside a few panels in the first case, so there are no more than pay.
-const ROWS: usize = 8;
-const PACKED_ROWS: usize = 16;
 
 /// What one row of activations gives with the sixteen rows of a panel.
 pub(crate) type Results = [f32; PANEL_ROWS];
@@ -229,14 +227,6 @@ impl<P: Panel> Clone for Kernel<P> {
 }
 impl<P: Panel> Copy for Kernel<P> {}
 
-/// Results of `N` rows; each row's fill a line of the cache.
-#[repr(align(64))]
-struct Accumulators<const N: usize>([Results; N]);
-
-impl<const N: usize> Accumulators<N> {
-    const ZERO: Self = Self([[0.0; PANEL_ROWS]; N]);
-}
-
 /// Whether `n` elements can be read at every one of `n_rows` places, `stride` apart, of `len`.
 #[inline(always)]
 pub(crate) fn is_enough(len: usize, stride: usize, n_rows: usize, n: usize) -> bool {
@@ -267,50 +257,41 @@ pub(crate) fn gemv<B: Block>(
     let (Some(x), Some(dst)) = (x.get(..n_blocks), dst.row_mut(0)) else { return 0 };
     let sixteens = weights.blocks().chunks_exact((n_blocks * PANEL_ROWS).max(1));
     for (dst, blocks) in dst.get_mut(..n).unwrap_or(&mut []).chunks_exact_mut(PANEL_ROWS).zip(sixteens) {
-        let mut acc = Accumulators::<1>::ZERO;
-        let [acc] = &mut acc.0;
-        rows(acc, x, blocks, n_blocks);
-        copy(dst, acc);
+        let mut acc = [0.0; PANEL_ROWS];
+        rows(&mut acc, x, blocks, n_blocks);
+        copy(dst, &acc);
     }
     n - n % PANEL_ROWS
 }
 
-/// `dst (m, n) = x (m, k) . weights (n, k)^T`, with the weights in a file's order; panels of `CHUNK` blocks at a time.
-///
-/// Where more rows of activations pass by than there are accumulators, panels are gathered again for the next: that costs
-/// less than to carry unfinished results to `dst` and back.
-pub(crate) fn gemm<P: Panel, const CHUNK: usize>(
+/// `dst (m, n) = x (m, k) . weights (n, k)^T`, with the weights in a file's order: as many of their panels at a time as
+/// `space` has room for, gathered again for as many rows of activations.
+pub(crate) fn gemm<P: Panel>(
     dst: &mut TileMut<'_>,
     x: &[BlockQ8],
     weights: Rows<'_, P::Block>,
+    space: &mut ProductSpace<'_>,
     pack: impl Fn(&mut [P], &[P::Block], usize, usize),
     accumulate: impl Fn(&mut [Results], &[BlockQ8], usize, &[P]),
 ) {
     let (m, n, n_blocks) = (dst.rows(), dst.cols().min(weights.rows()), weights.cols() / QK);
-    let mut panels = [P::ZERO; CHUNK];
-    let mut acc = Accumulators::<ROWS>::ZERO;
+    let (results, panels) = space.split::<P>();
+    let chunk = panels.len().max(1);
     for col in (0..n).step_by(PANEL_ROWS) {
+        let n_rows = (n - col).min(PANEL_ROWS);
         let rows = weights.slice(col..n).blocks();
-        for first in (0..m).step_by(ROWS) {
-            let Some(acc) = acc.0.get_mut(..(m - first).min(ROWS)) else { return };
-            clear(acc);
-            for start in (0..n_blocks).step_by(CHUNK) {
-                let end = (start + CHUNK).min(n_blocks);
-                let Some(panels) = panels.get_mut(..end - start) else { return };
-                let Some(blocks) = rows.get(start..) else { return };
-                match n - col {
+        for_each_few(dst, col, 0..n_rows, results, |acc, first| {
+            for start in (0..n_blocks).step_by(chunk) {
+                let panels = panels.get_mut(..chunk.min(n_blocks - start)).unwrap_or(&mut []);
+                let (Some(x), Some(blocks)) = (x.get(start * m + first..), rows.get(start..)) else { return };
+                match n_rows {
                     // As far ahead as sixteen rows are long.
-                    PANEL_ROWS.. => pack(panels, blocks, n_blocks, (n_blocks + start) * PANEL_ROWS - start),
-                    n_rows => gather(panels, blocks, n_blocks, n_rows),
+                    PANEL_ROWS => pack(panels, blocks, n_blocks, (n_blocks + start) * PANEL_ROWS - start),
+                    _ => gather(panels, blocks, n_blocks, n_rows),
                 }
-                let Some(x) = x.get(start * m + first..) else { return };
                 accumulate(acc, x, m, panels);
             }
-            for (i, acc) in acc.iter().enumerate() {
-                let Some(dst) = dst.row_mut(first + i).and_then(|row| row.get_mut(col..)) else { return };
-                copy(dst, acc);
-            }
-        }
+        });
     }
 }
 
@@ -319,38 +300,44 @@ pub(crate) fn gemm_packed<P: Panel>(
     dst: &mut TileMut<'_>,
     x: &[BlockQ8],
     weights: Packed<'_, P>,
-    accumulate: impl Fn(&mut [Results], &[BlockQ8], usize, &[P]),
-) {
-    match dst.rows() {
-        1 => gemm_packed_by::<P, 1>(dst, x, weights, accumulate),
-        _ => gemm_packed_by::<P, PACKED_ROWS>(dst, x, weights, accumulate),
-    }
-}
-
-/// The same, `N` rows of activations at a time.
-#[inline(always)]
-fn gemm_packed_by<P: Panel, const N: usize>(
-    dst: &mut TileMut<'_>,
-    x: &[BlockQ8],
-    weights: Packed<'_, P>,
+    space: &mut ProductSpace<'_>,
     accumulate: impl Fn(&mut [Results], &[BlockQ8], usize, &[P]),
 ) {
     let m = dst.rows();
-    let mut acc = Accumulators::<N>::ZERO;
+    let (results, room) = space.split::<P>();
+    let chunk = room.len().max(1);
     let mut col = 0;
     for (panels, lanes) in weights.panels() {
-        for first in (0..m).step_by(N) {
-            let Some(acc) = acc.0.get_mut(..(m - first).min(N)) else { return };
-            clear(acc);
-            let Some(x) = x.get(first..) else { return };
-            accumulate(acc, x, m, panels);
-            for (i, acc) in acc.iter().enumerate() {
-                let dst = dst.row_mut(first + i).and_then(|row| row.get_mut(col..));
-                let (Some(dst), Some(acc)) = (dst, acc.get(lanes.clone())) else { return };
-                copy(dst, acc);
+        for_each_few(dst, col, lanes.clone(), results, |acc, first| {
+            for (panels, start) in panels.chunks(chunk).zip((0..).step_by(chunk)) {
+                let Some(x) = x.get(start * m + first..) else { return };
+                accumulate(acc, x, m, panels);
             }
-        }
+        });
         col += lanes.len();
+    }
+}
+
+/// Calls `add(acc, first)` with zeros for the results of as many rows from row `first` on as there is room for, until all
+/// rows are done, and copies `lanes` of each row's sixteen to its columns from `col` on.
+#[inline(always)]
+fn for_each_few(
+    dst: &mut TileMut<'_>,
+    col: usize,
+    lanes: Range<usize>,
+    results: &mut [Results],
+    mut add: impl FnMut(&mut [Results], usize),
+) {
+    let (m, room) = (dst.rows(), results.len().max(1));
+    for first in (0..m).step_by(room) {
+        let Some(acc) = results.get_mut(..room.min(m - first)) else { return };
+        clear(acc);
+        add(acc, first);
+        for (i, acc) in acc.iter().enumerate() {
+            let dst = dst.row_mut(first + i).and_then(|row| row.get_mut(col..));
+            let (Some(dst), Some(acc)) = (dst, acc.get(lanes.clone())) else { return };
+            copy(dst, acc);
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use crate::quantize;
 use crate::scalar;
 use crate::tile::TileMut;
 use crate::view::{Matrix, Packed, Rows, ViewError, packed_mut};
+use crate::workspace::{ProductSpace, Workspace};
 
 /// A set of routines for one level of CPU features.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -295,7 +296,24 @@ impl Ops {
     ///
     /// Quantized weights read `lhs.q8`, float weights `lhs.f32`. Each result is what the dot product of its two rows
     /// gives in the same back-end, bit for bit, whatever `m` and the tile.
-    pub fn gemm(self, dst: &mut TileMut<'_>, lhs: &Activations<'_>, rhs: Matrix<'_>) {
+    pub fn gemm(
+        self,
+        dst: &mut TileMut<'_>,
+        lhs: &Activations<'_>,
+        rhs: Matrix<'_>,
+        workspace: &mut Workspace<'_>,
+    ) {
+        self.gemm_in(dst, lhs, rhs, &mut workspace.product);
+    }
+
+    /// [`gemm`](Self::gemm) with the part of the workspace that it takes.
+    pub(crate) fn gemm_in(
+        self,
+        dst: &mut TileMut<'_>,
+        lhs: &Activations<'_>,
+        rhs: Matrix<'_>,
+        space: &mut ProductSpace<'_>,
+    ) {
         let have = if rhs.is_quantized() { lhs.q8.len() * QK } else { lhs.f32.len() };
         debug_assert!(
             dst.rows() == lhs.rows && dst.cols() == rhs.rows() && have == lhs.rows * rhs.cols(),
@@ -308,26 +326,20 @@ impl Ops {
                 Matrix::F32(rhs) => (table.f32.gemm)(dst, lhs.f32, rhs),
                 Matrix::F16(rhs) => (table.f16.gemm)(dst, lhs.f32, rhs),
                 Matrix::Bf16(rhs) => (table.bf16.gemm)(dst, lhs.f32, rhs),
-                Matrix::Q4_0(rhs) => {
-                    gemm_quantized::<_, 2>(&table.q4_0, table.one_row.q4_0, dst, lhs.q8, rhs)
-                }
+                Matrix::Q4_0(rhs) => gemm_quantized(&table.q4_0, table.one_row.q4_0, dst, lhs.q8, rhs, space),
                 Matrix::Q4_0X16(rhs) => {
-                    gemm_packed(&table.q4_0, dst, lhs.q8, rhs);
-                    gemm_rest::<_, 2>(&table.q4_0, dst, lhs.q8, rhs);
+                    gemm_packed(&table.q4_0, dst, lhs.q8, rhs, space);
+                    gemm_rest(&table.q4_0, dst, lhs.q8, rhs, space);
                 }
-                Matrix::Q4_1(rhs) => {
-                    gemm_quantized::<_, 2>(&table.q4_1, table.one_row.q4_1, dst, lhs.q8, rhs)
-                }
+                Matrix::Q4_1(rhs) => gemm_quantized(&table.q4_1, table.one_row.q4_1, dst, lhs.q8, rhs, space),
                 Matrix::Q4_1X16(rhs) => {
-                    gemm_packed(&table.q4_1, dst, lhs.q8, rhs);
-                    gemm_rest::<_, 2>(&table.q4_1, dst, lhs.q8, rhs);
+                    gemm_packed(&table.q4_1, dst, lhs.q8, rhs, space);
+                    gemm_rest(&table.q4_1, dst, lhs.q8, rhs, space);
                 }
-                Matrix::Q8_0(rhs) => {
-                    gemm_quantized::<_, 1>(&table.q8_0, table.one_row.q8_0, dst, lhs.q8, rhs)
-                }
+                Matrix::Q8_0(rhs) => gemm_quantized(&table.q8_0, table.one_row.q8_0, dst, lhs.q8, rhs, space),
                 Matrix::Q8_0X16(rhs) => {
-                    gemm_packed(&table.q8_0, dst, lhs.q8, rhs);
-                    gemm_rest::<_, 1>(&table.q8_0, dst, lhs.q8, rhs);
+                    gemm_packed(&table.q8_0, dst, lhs.q8, rhs, space);
+                    gemm_rest(&table.q8_0, dst, lhs.q8, rhs, space);
                 }
             }
         }
@@ -364,9 +376,9 @@ impl Ops {
     ///
     /// `q` and `dst` `(rows, head_dim)`, `keys` and `values` `(n, head_dim)` of F32, F16, BF16 or Q8_0; zeros when `n` is
     /// 0. Keys and values are read once. With values of F16 the weights `softmax(..)_j` are rounded to halves, as ggml
-    /// does it (`q` then had better be rounded too: [`round_to_f16`](Self::round_to_f16)); `scores` must have room for
-    /// `n` of each row, or of [`QUERIES`](crate::QUERIES) rows if there are more. Otherwise it may be empty. A Q8_0 cache takes
-    /// `head_dim` up to [`MAX_QUANTIZED_HEAD_DIM`](crate::MAX_QUANTIZED_HEAD_DIM).
+    /// does it (`q` then had better be rounded too: [`round_to_f16`](Self::round_to_f16)), and `workspace` is one of
+    /// [`Workspace::lines(n)`](Workspace::lines). A Q8_0 cache takes `head_dim` up to
+    /// [`MAX_QUANTIZED_HEAD_DIM`](crate::MAX_QUANTIZED_HEAD_DIM).
     pub fn attend(
         self,
         dst: &mut [f32],
@@ -374,7 +386,7 @@ impl Ops {
         keys: Matrix<'_>,
         values: Matrix<'_>,
         scale: f32,
-        scores: &mut [f32],
+        workspace: &mut Workspace<'_>,
     ) {
         debug_assert!(
             dst.len() == q.len()
@@ -383,22 +395,22 @@ impl Ops {
                 && keys.rows() == values.rows(),
             "attend: shapes disagree"
         );
-        attend::attend(self, dst, q, keys, values, scale, scores);
+        attend::attend(self, dst, q, keys, values, scale, workspace);
     }
 }
 
-/// [`panel::gemm`] with a back-end's kernel, or [`panel::gemv`] where it has one; `CHUNK` panels make about half a KiB.
+/// [`panel::gemm`] with a back-end's kernel, or [`panel::gemv`] where it has one.
 ///
 /// # Safety
 ///
 /// The CPU has the features of the kernel's back-end.
-#[inline(never)] // its panels and results are on the stack, once
-unsafe fn gemm_quantized<P: Panel, const CHUNK: usize>(
+unsafe fn gemm_quantized<P: Panel>(
     kernel: &Kernel<P>,
     one_row: Option<SixteenRows<P::Block>>,
     dst: &mut TileMut<'_>,
     x: &[BlockQ8],
     weights: Rows<'_, P::Block>,
+    space: &mut ProductSpace<'_>,
 ) {
     let done = match (one_row, dst.rows()) {
         (Some(rows), 1) => panel::gemv(dst, x, weights, |acc, x, blocks, stride| {
@@ -416,7 +428,7 @@ unsafe fn gemm_quantized<P: Panel, const CHUNK: usize>(
     let pack = |panels: &mut [P], blocks: &[P::Block], stride, ahead| unsafe {
         (kernel.pack)(panels, blocks, stride, ahead);
     };
-    panel::gemm::<P, CHUNK>(&mut dst, x, weights, pack, |acc, x, stride, panels| {
+    panel::gemm(&mut dst, x, weights, space, pack, |acc, x, stride, panels| {
         // SAFETY: as the caller says.
         unsafe { (kernel.accumulate)(acc, x, stride, panels) }
     });
@@ -427,14 +439,14 @@ unsafe fn gemm_quantized<P: Panel, const CHUNK: usize>(
 /// # Safety
 ///
 /// The CPU has the features of the kernel's back-end.
-#[inline(never)] // as above
 unsafe fn gemm_packed<P: Panel>(
     kernel: &Kernel<P>,
     dst: &mut TileMut<'_>,
     x: &[BlockQ8],
     weights: Packed<'_, P>,
+    space: &mut ProductSpace<'_>,
 ) {
-    panel::gemm_packed(dst, x, weights, |acc, x, stride, panels| {
+    panel::gemm_packed(dst, x, weights, space, |acc, x, stride, panels| {
         // SAFETY: as the caller says.
         unsafe { (kernel.accumulate)(acc, x, stride, panels) }
     });
@@ -445,17 +457,18 @@ unsafe fn gemm_packed<P: Panel>(
 /// # Safety
 ///
 /// The CPU has the features of the kernel's back-end.
-unsafe fn gemm_rest<P: Panel, const CHUNK: usize>(
+unsafe fn gemm_rest<P: Panel>(
     kernel: &Kernel<P>,
     dst: &mut TileMut<'_>,
     x: &[BlockQ8],
     weights: Packed<'_, P>,
+    space: &mut ProductSpace<'_>,
 ) {
     let rest = weights.rest();
     if rest.rows() > 0 {
         let (_, mut dst) = dst.reborrow().split_at_col(weights.rows() - rest.rows());
         // SAFETY: as the caller says.
-        unsafe { gemm_quantized::<P, CHUNK>(kernel, None, &mut dst, x, rest) };
+        unsafe { gemm_quantized(kernel, None, &mut dst, x, rest, space) };
     }
 }
 

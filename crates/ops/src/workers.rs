@@ -34,29 +34,12 @@ impl Workers for Single {
     }
 }
 
-/// Calls `body(columns, tile)` for parts of `cols_per_part` columns (the last may be narrower) that cover `dst`.
+/// Calls `body(columns, tile, scratch)` for parts of `cols_per_part` columns (the last may be narrower) that cover `dst`.
 ///
-/// `columns` counts from `dst`'s first column. Returns when all parts are done.
-pub fn for_each_columns(
-    workers: &dyn Workers,
-    dst: TileMut<'_>,
-    cols_per_part: NonZeroUsize,
-    body: &(dyn Fn(Range<usize>, TileMut<'_>) + Sync),
-) {
-    let cols = dst.cols();
-    for_each_part(workers, div_ceil(cols, cols_per_part), &|part| {
-        let start = part.saturating_mul(cols_per_part.get());
-        let columns = start..start.saturating_add(cols_per_part.get()).min(cols);
-        // SAFETY: each part number is handed out once, so these columns are borrowed once; `dst` itself stays unused.
-        let tile = unsafe { dst.columns(columns.clone()) };
-        body(columns, tile);
-    });
-}
-
-/// The same with memory for each part: `body(columns, tile, scratch)`, where `scratch` is `scratch_len` elements (fewer for
-/// the last parts when there are not enough).
+/// `columns` counts from `dst`'s first column. Each worker has `scratch_len` elements of `scratch` for all its parts; where
+/// there are not enough for all workers, the last of them do nothing. Returns when all parts are done.
 #[allow(clippy::type_complexity)] // an alias would hide what the body is given
-pub fn for_each_columns_with<T: Send>(
+pub fn for_each_columns<T: Send>(
     workers: &dyn Workers,
     dst: TileMut<'_>,
     cols_per_part: NonZeroUsize,
@@ -64,40 +47,41 @@ pub fn for_each_columns_with<T: Send>(
     scratch_len: usize,
     body: &(dyn Fn(Range<usize>, TileMut<'_>, &mut [T]) + Sync),
 ) {
-    let (cols, len) = (dst.cols(), scratch.len());
-    let parts = Parts { origin: NonNull::from(scratch).cast::<T>(), borrow: PhantomData };
-    for_each_part(workers, div_ceil(cols, cols_per_part), &|part| {
-        let start = part.saturating_mul(cols_per_part.get());
-        let columns = start..start.saturating_add(cols_per_part.get()).min(cols);
-        let from = part.saturating_mul(scratch_len).min(len);
-        let n = (len - from).min(scratch_len);
-        // SAFETY: each part number is handed out once, so these columns and this piece of `scratch`, which ends at
-        // `from + n <= len`, are borrowed once; `dst` itself stays unused.
-        let (tile, scratch) = unsafe {
-            (
-                dst.columns(columns.clone()),
-                core::slice::from_raw_parts_mut(parts.origin().add(from).as_ptr(), n),
-            )
-        };
-        body(columns, tile, scratch);
-    });
-}
-
-/// Hands the numbers `0..n_parts` to the workers, each once; the caller does what they left.
-fn for_each_part(workers: &dyn Workers, n_parts: usize, body: &(dyn Fn(usize) + Sync)) {
-    let next = AtomicUsize::new(0);
+    let cols = dst.cols();
+    let n_parts = div_ceil(cols, cols_per_part);
+    let scratch_len = scratch_len.min(scratch.len());
+    let n_places = scratch.len().checked_div(scratch_len).unwrap_or(usize::MAX);
+    let scratch = Parts { origin: NonNull::from(scratch).cast::<T>(), borrow: PhantomData };
+    let (next_place, next_part) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let work = |_worker: usize| {
-        // Relaxed is enough: parts share nothing, and `run` returning orders their results before what follows.
-        while let Ok(part) =
-            next.try_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < n_parts).then(|| n + 1))
-        {
-            body(part);
+        let Some(place) = take_number(&next_place, n_places) else { return };
+        // SAFETY: each place is taken once, so these elements, of which `n_places` times as many are there, are borrowed
+        // once.
+        let scratch = unsafe {
+            let origin = scratch.origin().add(place.wrapping_mul(scratch_len));
+            core::slice::from_raw_parts_mut(origin.as_ptr(), scratch_len)
+        };
+        while let Some(part) = take_number(&next_part, n_parts) {
+            let start = part.saturating_mul(cols_per_part.get());
+            let columns = start..start.saturating_add(cols_per_part.get()).min(cols);
+            // SAFETY: each part is taken once, so these columns are borrowed once; `dst` itself stays unused.
+            let tile = unsafe { dst.columns(columns.clone()) };
+            body(columns, tile, scratch);
         }
     };
     if workers.count() > 1 && n_parts > 1 {
         workers.run(&work);
+        // All have returned, and their places are free.
+        next_place.store(0, Ordering::Relaxed);
     }
+    // What they left, which is all where the caller is alone.
     work(0);
+}
+
+/// The next number below `n`, which nobody else gets.
+fn take_number(next: &AtomicUsize, n: usize) -> Option<usize> {
+    // Relaxed is enough: parts share nothing, and `run` returning orders their results before what follows.
+    next.try_update(Ordering::Relaxed, Ordering::Relaxed, |i| (i < n).then(|| i + 1)).ok()
 }
 
 /// `n / by`, rounded up.
@@ -105,7 +89,7 @@ fn div_ceil(n: usize, by: NonZeroUsize) -> usize {
     n / by + usize::from(n % by != 0)
 }
 
-/// A slice whose chunks go to different workers.
+/// A slice whose parts go to different workers.
 struct Parts<'a, T> {
     origin: NonNull<T>,
     borrow: PhantomData<&'a mut [T]>,
@@ -118,7 +102,7 @@ impl<T> Parts<'_, T> {
     }
 }
 
-// SAFETY: shared only to hand out disjoint chunks, each to one worker, and `T: Send` may move there.
+// SAFETY: shared only to hand out disjoint parts, each to one worker, and `T: Send` may move there.
 unsafe impl<T: Send> Sync for Parts<'_, T> {}
 
 #[cfg(test)]
@@ -156,7 +140,8 @@ mod tests {
             for part in 1..9 {
                 let mut values = [0.0f32; 2 * 7];
                 let part = NonZeroUsize::new(part).unwrap();
-                for_each_columns(workers, TileMut::new(&mut values, 7), part, &|columns, mut tile| {
+                let dst = TileMut::new(&mut values, 7);
+                for_each_columns(workers, dst, part, &mut [(); 9], 1, &|columns, mut tile, _| {
                     for i in 0..tile.rows() {
                         for (x, c) in tile.row_mut(i).unwrap().iter_mut().zip(columns.clone()) {
                             *x += (10 * i + c) as f32;
@@ -170,17 +155,29 @@ mod tests {
     }
 
     #[test]
-    fn every_part_has_scratch_of_its_own() {
+    fn every_worker_has_scratch_of_its_own() {
         for workers in ALL {
-            let (mut values, mut scratch) = ([0.0f32; 2 * 7], [0usize; 11]);
-            let part = NonZeroUsize::new(2).unwrap();
-            let dst = TileMut::new(&mut values, 7);
-            for_each_columns_with(workers, dst, part, &mut scratch, 3, &|columns, mut tile, scratch| {
-                scratch.iter_mut().for_each(|x| *x += columns.start);
-                (0..2).for_each(|i| tile.row_mut(i).unwrap().fill(scratch.len() as f32));
-            });
-            assert_eq!(scratch, [0, 0, 0, 2, 2, 2, 4, 4, 4, 6, 6]);
-            assert_eq!(values[..7], [3.0, 3.0, 3.0, 3.0, 3.0, 3.0, 2.0]);
+            for (n, len, places) in [(11, 3, 3), (3, 3, 1), (2, 3, 1), (5, 0, 3), (0, 0, 3)] {
+                let (mut values, mut scratch) = ([0.0f32; 2 * 7], [0usize; 11]);
+                let part = NonZeroUsize::new(2).unwrap();
+                let dst = TileMut::new(&mut values, 7);
+                for_each_columns(
+                    workers,
+                    dst,
+                    part,
+                    &mut scratch[..n],
+                    len,
+                    &|columns, mut tile, scratch| {
+                        assert_eq!(scratch.len(), len.min(n));
+                        scratch.iter_mut().for_each(|x| *x += columns.len());
+                        (0..2).for_each(|i| tile.row_mut(i).unwrap().fill(1.0));
+                    },
+                );
+                assert_eq!(values, [1.0; 14]);
+                let len = len.min(n);
+                assert_eq!(scratch.iter().sum::<usize>(), 7 * len);
+                assert!(scratch.iter().skip(places * len).all(|&x| x == 0));
+            }
         }
     }
 }

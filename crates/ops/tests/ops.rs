@@ -126,6 +126,7 @@ fn ops_dot(ops: Ops, x: &[f32], q: &[BlockQ8_0], w: Matrix<'_>) -> f32 {
 
 #[test]
 fn gemm_is_dot_and_dot_is_right() {
+    let lines = &mut lines(0);
     let mut rng = Rng(1);
     for ops in all() {
         for ty in TYPES {
@@ -141,7 +142,7 @@ fn gemm_is_dot_and_dot_is_right() {
                     let q8 = if w.is_quantized() { activations(ops, &x, k) } else { Vec::new() };
                     let mut dst = vec![f32::NAN; m * n];
                     let lhs = Activations { rows: m, f32: &x, q8: &q8 };
-                    ops.gemm(&mut TileMut::new(&mut dst, n), &lhs, w);
+                    ops.gemm(&mut TileMut::new(&mut dst, n), &lhs, w, &mut Workspace::new(lines));
                     for (i, got) in dst.iter().enumerate() {
                         let (row, col) = (i / n, i % n);
                         let x = &x[row * k..][..k];
@@ -162,10 +163,13 @@ fn gemm_is_dot_and_dot_is_right() {
 /// Weights in panels give the bits of weights row by row, whole and cut anywhere, and decode to the same values.
 #[test]
 fn packing_changes_nothing() {
+    let lines = &mut lines(0);
     let mut rng = Rng(11);
     for ops in all() {
         for ty in [GgmlType::Q4_0, GgmlType::Q4_1, GgmlType::Q8_0] {
-            for (m, n, k) in [(1, 16, 32), (1, 33, 64), (3, 47, 320), (5, 5, 96), (40, 64, 288)] {
+            for (m, n, k) in
+                [(1, 16, 32), (1, 33, 64), (3, 47, 320), (5, 5, 96), (40, 64, 288), (70, 33, 1024)]
+            {
                 let bytes = rng.blocks(ty, n * k / ty.block_values());
                 let plain = Matrix::new(ty, &bytes, n, k).unwrap();
                 // At an odd address, as in a file.
@@ -183,13 +187,28 @@ fn packing_changes_nothing() {
                 for (start, end) in [(0, n), (0, n / 2), (n / 3, n), (1, n - 1), (n - 1, n)] {
                     let width = end - start;
                     let (mut want, mut have) = (vec![0.0; m * width], vec![1.0; m * width]);
-                    ops.gemm(&mut TileMut::new(&mut want, width), &lhs, plain.slice_rows(start..end));
-                    ops.gemm(&mut TileMut::new(&mut have, width), &lhs, packed.slice_rows(start..end));
+                    ops.gemm(
+                        &mut TileMut::new(&mut want, width),
+                        &lhs,
+                        plain.slice_rows(start..end),
+                        &mut Workspace::new(lines),
+                    );
+                    ops.gemm(
+                        &mut TileMut::new(&mut have, width),
+                        &lhs,
+                        packed.slice_rows(start..end),
+                        &mut Workspace::new(lines),
+                    );
                     assert_eq!(bits(&have), bits(&want), "{ops:?} {ty:?} {m}x{n}x{k} {start}..{end}");
                 }
             }
         }
     }
+}
+
+/// Memory for attention over `n` positions.
+fn lines(n: usize) -> Vec<Line> {
+    vec![Line::ZERO; Workspace::lines(n).unwrap()]
 }
 
 fn bits(x: &[f32]) -> Vec<u32> {
@@ -495,16 +514,17 @@ fn attention_is_right() {
                 let magnitude = kf.iter().fold(1.0f64, |m, x| m.max(f64::from(x.abs())));
                 let scale = (1.0 / magnitude) as f32;
                 let (mut got, mut want) = (vec![f32::NAN; head_dim], vec![0.0; head_dim]);
-                let mut scores = vec![0.0; 5 * n];
-                ops.attend(&mut got, &q, keys, values, scale, &mut scores);
+                let lines = &mut lines(n);
+                let workspace = &mut Workspace::new(lines);
+                ops.attend(&mut got, &q, keys, values, scale, workspace);
                 // Several heads at once are each what they are alone.
                 let group: Vec<f32> =
                     (0..5).flat_map(|i| q.iter().map(move |q| q * (5 - i) as f32)).collect();
                 let mut together = vec![f32::NAN; group.len()];
-                ops.attend(&mut together, &group, keys, values, scale, &mut scores);
+                ops.attend(&mut together, &group, keys, values, scale, workspace);
                 for (q, together) in group.chunks(head_dim).zip(together.chunks(head_dim)) {
                     let mut alone = vec![f32::NAN; head_dim];
-                    ops.attend(&mut alone, q, keys, values, scale, &mut scores);
+                    ops.attend(&mut alone, q, keys, values, scale, workspace);
                     assert_eq!(bits(together), bits(&alone), "{ops:?} {ty:?} {head_dim} {n}");
                 }
                 let mut scores = vec![0.0; n];
@@ -529,6 +549,7 @@ fn attention_is_right() {
 /// Weights at every address: nothing may depend on alignment.
 #[test]
 fn alignment_does_not_matter() {
+    let lines = &mut lines(0);
     let mut rng = Rng(10);
     for ops in all() {
         for ty in TYPES {
@@ -536,10 +557,15 @@ fn alignment_does_not_matter() {
             let bytes = rng.blocks(ty, n * k / ty.block_values());
             let x = rng.f32s(k);
             let q8 = if k % QK == 0 { activations(ops, &x, k) } else { Vec::new() };
-            let run = |bytes: &[u8]| {
+            let mut run = |bytes: &[u8]| {
                 let mut dst = vec![0.0; n];
                 let w = Matrix::new(ty, bytes, n, k).unwrap();
-                ops.gemm(&mut TileMut::new(&mut dst, n), &Activations { rows: 1, f32: &x, q8: &q8 }, w);
+                ops.gemm(
+                    &mut TileMut::new(&mut dst, n),
+                    &Activations { rows: 1, f32: &x, q8: &q8 },
+                    w,
+                    &mut Workspace::new(lines),
+                );
                 dst
             };
             let want = run(&bytes);
@@ -567,7 +593,7 @@ fn non_finite_values_spread() {
             assert!(!ops.dot_f32_f16(&[1.0; 64], &half).is_finite(), "{ops:?} {bad}");
             let mut y = [0.0; 64];
             let values = Matrix::F16(Rows::from_blocks(&half, 64).unwrap());
-            ops.attend(&mut y, &[0.1; 64], values, values, 1.0, &mut [0.0]);
+            ops.attend(&mut y, &[0.1; 64], values, values, 1.0, &mut Workspace::new(&mut lines(1)));
             assert!(!y[37].is_finite(), "{ops:?} {bad}");
         }
         let weights = [BlockQ8_0 { d: F16::from_bits(0x7e00), qs: [0; 32] }];

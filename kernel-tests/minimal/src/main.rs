@@ -69,7 +69,8 @@ mod kernel {
     ) -> Option<usize> {
         let image = Image::parse(model).ok()?;
         let config = Config::from_image(&image).ok()?;
-        let session_config = SessionConfig { n_ctx: 2 * MAX_PROMPT, n_batch: 16, kv_type: KvType::F16 };
+        let session_config =
+            SessionConfig { n_ctx: 2 * MAX_PROMPT, n_batch: 16, kv_type: KvType::F16, n_workers: 1 };
         let plan = MemoryPlan::new(&image, &config, &session_config).ok()?;
         let mut arena = Arena::new(memory);
         let weights = Weights::resolve(&image, &config, &mut arena).ok()?;

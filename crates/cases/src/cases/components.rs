@@ -225,7 +225,8 @@ where
     let rhs = Matrix::new(B::TYPE, bytes, DIM, DIM).map_err(|_| CaseError::Wrong("shape"))?;
     let rows = Rows::from_blocks(blocks, DIM).map_err(|_| CaseError::Wrong("shape"))?;
     let dst = results(&mut arena, M * DIM)?;
-    ops.gemm(&mut TileMut::new(dst, DIM), &lhs, rhs);
+    let workspace = &mut data::workspace(&mut arena, 0);
+    ops.gemm(&mut TileMut::new(dst, DIM), &lhs, rhs, workspace);
     // The first and the last row: the definition is slow, and an emulator slower.
     let ends = (0..DIM).chain((M - 1) * DIM..M * DIM);
     let is_right = ends.map(|at| (at, dst[at])).all(|(at, have)| {
@@ -239,7 +240,7 @@ where
     });
     expect(is_right, "product")?;
     lab.bencher.iter(&mut || {
-        ops.gemm(&mut TileMut::new(dst, DIM), black_box(&lhs), black_box(rhs));
+        ops.gemm(&mut TileMut::new(dst, DIM), black_box(&lhs), black_box(rhs), workspace);
         black_box(&mut *dst);
     });
     Ok(())
@@ -383,11 +384,11 @@ where
     }
     let dst = results(&mut arena, DIM)?;
     let scale = 1.0 / libm::sqrtf(HEAD_DIM as f32);
-    let scores = results(&mut arena, N_POSITIONS)?;
+    let workspace = &mut data::workspace(&mut arena, N_POSITIONS);
     let mut run = |dst: &mut [f32], q: &[f32]| {
         for ((dst, q), cache) in dst.chunks_exact_mut(HEAD_DIM).zip(q.chunks_exact(HEAD_DIM)).zip(&caches) {
             if let (Some(keys), Some(values)) = black_box(*cache) {
-                ops.attend(dst, q, keys, values, scale, scores);
+                ops.attend(dst, q, keys, values, scale, workspace);
             }
         }
     };

@@ -36,8 +36,8 @@ where
             };
             let (key_matrix, value_matrix) = (matrix(61), matrix(62));
             let scale = 1.0 / libm::sqrtf(head_dim as f32);
-            let room = arena.alloc(n, 0.0f32).expect("test memory");
-            ops.attend(dst, q, key_matrix, value_matrix, scale, room);
+            let workspace = &mut data::workspace(&mut arena, n);
+            ops.attend(dst, q, key_matrix, value_matrix, scale, workspace);
 
             // A quantized cache is met by a quantized query, as in every product with quantized weights.
             let mut quantized = [BlockQ8_0::ZERO; 3];
@@ -96,7 +96,7 @@ pub fn attend_over_one_position_copies_it(stand: &mut Stand<'_>) {
     for size in [0.0f32, 1.0, 1e4, -1e4] {
         let q = &*arena.alloc_with(64, |i| value[i] * size).expect("test memory");
         let dst = arena.alloc(64, f32::NAN).expect("test memory");
-        ops.attend(dst, q, matrix, matrix, 1.0, &mut []);
+        ops.attend(dst, q, matrix, matrix, 1.0, &mut data::workspace(&mut arena, 0));
         assert_eq!(dst, value, "{:?}, query x {size}", ops.backend());
     }
 }

@@ -4,8 +4,8 @@ use core::num::NonZeroUsize;
 
 use corelm::arena::Arena;
 use corelm::ops::{
-    Activations, Backend, Bf16, Block, BlockQ4_0, BlockQ4_1, BlockQ8, BlockQ8_0, F16, F32, GgmlType, Matrix,
-    Ops, TileMut, Workers, for_each_columns,
+    Activations, Backend, Bf16, Block, BlockQ4_0, BlockQ4_1, BlockQ8, BlockQ8_0, F16, F32, GgmlType, Line,
+    Matrix, Ops, TileMut, Workers, Workspace, for_each_columns,
 };
 
 use super::Stand;
@@ -88,7 +88,12 @@ fn check_shapes(stand: &mut Stand<'_>, shapes: &[(usize, usize, usize)]) {
             let mut arena = stand.arena();
             let operands = Operands::new(&mut arena, ops, ty, (m, n, k));
             let dst = arena.alloc(m * n, f32::NAN).expect("test memory");
-            ops.gemm(&mut TileMut::new(dst, n), &operands.lhs, operands.rhs);
+            ops.gemm(
+                &mut TileMut::new(dst, n),
+                &operands.lhs,
+                operands.rhs,
+                &mut data::workspace(&mut arena, 0),
+            );
             check(dst, ops, &operands, n, "whole");
         }
     }
@@ -124,6 +129,7 @@ pub fn gemm_rows_equal_dots(stand: &mut Stand<'_>) {
             (8, 16, 64),
             (13, 11, 96),
             (70, 17, 64),
+            (3, 17, 512),
         ],
     );
 }
@@ -144,7 +150,7 @@ pub fn quantized_products_have_the_same_bits_everywhere(stand: &mut Stand<'_>) {
         let (m, n, k) = (6, 48, 288);
         let operands = Operands::new(&mut arena, ops, ty, (m, n, k));
         let dst = arena.alloc(m * n, f32::NAN).expect("test memory");
-        ops.gemm(&mut TileMut::new(dst, n), &operands.lhs, operands.rhs);
+        ops.gemm(&mut TileMut::new(dst, n), &operands.lhs, operands.rhs, &mut data::workspace(&mut arena, 0));
         // FNV-1a by words.
         dst.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, x| {
             (hash ^ u64::from(x.to_bits())).wrapping_mul(0x100_0000_01b3)
@@ -162,8 +168,9 @@ pub fn tiles_are_cut_anywhere(stand: &mut Stand<'_>) {
             let operands = Operands::new(&mut arena, ops, ty, (m, n, k));
             let dst = arena.alloc(m * n, f32::NAN).expect("test memory");
             let (mut left, mut right) = TileMut::new(dst, n).split_at_col(cut);
-            ops.gemm(&mut left, &operands.lhs, operands.rhs.slice_rows(0..cut));
-            ops.gemm(&mut right, &operands.lhs, operands.rhs.slice_rows(cut..n));
+            let workspace = &mut data::workspace(&mut arena, 0);
+            ops.gemm(&mut left, &operands.lhs, operands.rhs.slice_rows(0..cut), workspace);
+            ops.gemm(&mut right, &operands.lhs, operands.rhs.slice_rows(cut..n), workspace);
             check(dst, ops, &operands, n, "cut");
         }
     }
@@ -202,9 +209,20 @@ pub fn workers_change_nothing(stand: &mut Stand<'_>) {
                 let mut arena = stand.arena();
                 let operands = Operands::new(&mut arena, ops, ty, (m, n, k));
                 let dst = arena.alloc(m * n, f32::NAN).expect("test memory");
-                for_each_columns(workers, TileMut::new(dst, n), cols_per_part, &|cols, mut tile| {
-                    ops.gemm(&mut tile, &operands.lhs, operands.rhs.slice_rows(cols));
-                });
+                let n_lines = workers.count() * Workspace::LINES;
+                let lines = arena.alloc(n_lines, Line::ZERO).expect("test memory");
+                let tile = TileMut::new(dst, n);
+                for_each_columns(
+                    workers,
+                    tile,
+                    cols_per_part,
+                    lines,
+                    Workspace::LINES,
+                    &|cols, mut tile, lines| {
+                        let rhs = operands.rhs.slice_rows(cols);
+                        ops.gemm(&mut tile, &operands.lhs, rhs, &mut Workspace::new(lines));
+                    },
+                );
                 check(dst, ops, &operands, n, "by workers");
             }
         }

@@ -6,9 +6,7 @@ use crate::Token;
 use crate::arena::{Arena, Layout};
 use crate::config::{Architecture, Config};
 use crate::error::ArenaError;
-use crate::kv_cache::KvType;
 use crate::ops::{BlockQ8, QK, QUERIES};
-use crate::plan::SessionConfig;
 
 /// Widths of the rows of [`Scratch`], in values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,9 +24,6 @@ pub(crate) struct Widths {
     pub(crate) vocab: usize,
     /// Query heads that pass over the cache together: all of a key and value head, or as many as are worth it.
     pub(crate) together: usize,
-    /// Scores that these keep; none where the weights of attention are not rounded.
-    pub(crate) scores: usize,
-    pub(crate) n_heads: usize,
 }
 
 /// Intermediates of up to `n_batch` tokens.
@@ -42,16 +37,14 @@ pub(crate) struct Scratch<'a> {
     pub(crate) att: &'a mut [f32],      // (n_batch, q)       what attention gives
     pub(crate) ffn: &'a mut [f32],      // (n_batch, ffn)     gate and up; then (n_batch, hidden)
     pub(crate) cos_sin: &'a mut [f32],  // (n_batch, rope)    angles of each token's position
-    pub(crate) scores: &'a mut [f32],   // (n_heads / together, scores)
     pub(crate) logits: &'a mut [f32],   // (vocab)            of the last token
 }
 
 impl Widths {
-    pub(crate) fn new(config: &Config, session: &SessionConfig) -> Option<Self> {
+    pub(crate) fn new(config: &Config) -> Option<Self> {
         let (q, kv, hidden) = (config.q_dim(), config.kv_dim(), config.hidden_dim);
         let group = config.group.get();
         let together = if group.is_multiple_of(QUERIES) { QUERIES } else { group };
-        let keeps_scores = session.kv_type == KvType::F16;
         let is_gated = config.arch != Architecture::Gpt2;
         Some(Self {
             dim: config.dim,
@@ -63,14 +56,7 @@ impl Widths {
             rope: config.rope.map_or(0, |rope| rope.n_dims),
             vocab: config.vocab_size,
             together,
-            scores: if keeps_scores { session.n_ctx.checked_mul(together.min(QUERIES))? } else { 0 },
-            n_heads: config.n_heads,
         })
-    }
-
-    fn all_scores(self) -> Result<usize, ArenaError> {
-        let parts = self.n_heads.checked_div(self.together).unwrap_or(0);
-        self.scores.checked_mul(parts).ok_or(ArenaError::TooLarge)
     }
 
     /// Blocks of the widest row that a product reads.
@@ -92,7 +78,6 @@ impl<'a> Scratch<'a> {
             .add::<f32>(rows(widths.q)?)?
             .add::<f32>(rows(widths.ffn)?)?
             .add::<f32>(rows(widths.rope)?)?
-            .add::<f32>(widths.all_scores()?)?
             .add::<f32>(widths.vocab)
     }
 
@@ -107,7 +92,6 @@ impl<'a> Scratch<'a> {
             att: arena.alloc(rows(widths.q)?, 0.0)?,
             ffn: arena.alloc(rows(widths.ffn)?, 0.0)?,
             cos_sin: arena.alloc(rows(widths.rope)?, 0.0)?,
-            scores: arena.alloc(widths.all_scores()?, 0.0)?,
             logits: arena.alloc(widths.vocab, 0.0)?,
         })
     }
@@ -121,7 +105,6 @@ impl<'a> Scratch<'a> {
             &mut self.att,
             &mut self.ffn,
             &mut self.cos_sin,
-            &mut self.scores,
             &mut self.logits,
         ];
         for values in floats {

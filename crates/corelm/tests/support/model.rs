@@ -35,7 +35,7 @@ pub fn backends() -> Vec<Ops> {
 }
 
 /// A session's choices for short tests.
-pub const SMALL: SessionConfig = SessionConfig { n_ctx: 128, n_batch: 8, kv_type: KvType::F32 };
+pub const SMALL: SessionConfig = SessionConfig { n_ctx: 128, n_batch: 8, kv_type: KvType::F32, n_workers: 1 };
 
 /// Threads that are started for each job; they come in no order.
 pub struct Threads(pub usize);
@@ -60,6 +60,7 @@ pub fn with_session<R>(
 ) -> R {
     let image = Image::parse(bytes).unwrap();
     let shape = Config::from_image(&image).unwrap();
+    let config = SessionConfig { n_workers: workers.count(), ..config };
     let plan = MemoryPlan::new(&image, &shape, &config).unwrap();
     let mut region = vec![MaybeUninit::uninit(); plan.bytes()];
     let mut arena = Arena::new(&mut region);
