@@ -3,12 +3,12 @@
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod aarch64;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
-pub(crate) use aarch64::TABLES;
+pub(crate) use aarch64::{HAS_TWO, TABLES};
 
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 mod x86_64;
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
-pub(crate) use x86_64::TABLES;
+pub(crate) use x86_64::{HAS_TWO, TABLES};
 
 // What the SIMD back-ends share.
 #[cfg(any(
@@ -17,9 +17,18 @@ pub(crate) use x86_64::TABLES;
 ))]
 mod exp;
 
-/// Everything above scalar, lowest first.
 #[cfg(not(any(
     all(target_arch = "aarch64", target_feature = "neon"),
     all(target_arch = "x86_64", target_feature = "sse2")
 )))]
-pub(crate) static TABLES: &[crate::table::OpTable] = &[];
+mod none {
+    /// Everything above scalar, lowest first.
+    pub(crate) static TABLES: &[crate::table::OpTable] = &[];
+    /// Whether some table multiplies with two panels at once.
+    pub(crate) const HAS_TWO: bool = false;
+}
+#[cfg(not(any(
+    all(target_arch = "aarch64", target_feature = "neon"),
+    all(target_arch = "x86_64", target_feature = "sse2")
+)))]
+pub(crate) use none::{HAS_TWO, TABLES};

@@ -10,6 +10,7 @@
 //! (portable Rust apart, which rounds twice) nor on how many rows of activations pass by.
 
 use core::ops::Range;
+use core::{array, mem};
 
 use crate::block::{Block, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, QK};
 use crate::tile::TileMut;
@@ -200,25 +201,20 @@ pub(crate) struct Kernel<P: Panel> {
     ///
     /// Nothing happens when `x` is too short for that.
     pub accumulate: unsafe fn(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[P]),
+    /// The same for panels of two sixteens of rows, where it pays to read activations once for both.
+    pub accumulate_two: Option<AccumulateTwo<P>>,
+    /// The results of one row of activations without panels, where that is faster than to gather them.
+    pub one_row: Option<SixteenRows<P::Block>>,
 }
+
+/// `acc[i][side] += x[b * stride + i] . panels[side][b]`, as [`Kernel::accumulate`].
+pub(crate) type AccumulateTwo<P> =
+    unsafe fn(acc: &mut [[Results; 2]], x: &[BlockQ8], stride: usize, panels: [&[P]; 2]);
 
 /// `acc[r] += x . row r`, block after block, for sixteen rows of `x.len()` blocks in a file's order, `stride` blocks apart.
 ///
 /// Nothing happens when there are fewer blocks than that.
 pub(crate) type SixteenRows<B> = unsafe fn(acc: &mut Results, x: &[BlockQ8], blocks: &[B], stride: usize);
-
-/// The entries of a back-end that multiplies one row of activations faster without panels, where it does.
-#[derive(Clone, Copy)]
-pub(crate) struct OneRow {
-    pub q8_0: Option<SixteenRows<BlockQ8_0>>,
-    pub q4_0: Option<SixteenRows<BlockQ4_0>>,
-    pub q4_1: Option<SixteenRows<BlockQ4_1>>,
-}
-
-impl OneRow {
-    /// Panels are faster.
-    pub(crate) const NONE: Self = Self { q8_0: None, q4_0: None, q4_1: None };
-}
 
 impl<P: Panel> Clone for Kernel<P> {
     fn clone(&self) -> Self {
@@ -264,79 +260,112 @@ pub(crate) fn gemv<B: Block>(
     n - n % PANEL_ROWS
 }
 
-/// `dst (m, n) = x (m, k) . weights (n, k)^T`, with the weights in a file's order: as many of their panels at a time as
-/// `space` has room for, gathered again for as many rows of activations.
-pub(crate) fn gemm<P: Panel>(
+/// `dst (m, n) = x (m, k) . weights (n, k)^T`, with the weights in a file's order, `W` sixteens of their rows side by side:
+/// as many of their panels at a time as `space` has room for, gathered again for as many rows of activations.
+///
+/// Gives the columns that are done: whole `W` sixteens, or all when `W` is 1.
+pub(crate) fn gemm<P: Panel, const W: usize>(
     dst: &mut TileMut<'_>,
     x: &[BlockQ8],
     weights: Rows<'_, P::Block>,
     space: &mut ProductSpace<'_>,
     pack: impl Fn(&mut [P], &[P::Block], usize, usize),
-    accumulate: impl Fn(&mut [Results], &[BlockQ8], usize, &[P]),
-) {
+    accumulate: impl Fn(&mut [[Results; W]], &[BlockQ8], usize, [&[P]; W]),
+) -> usize {
     let (m, n, n_blocks) = (dst.rows(), dst.cols().min(weights.rows()), weights.cols() / QK);
-    let (results, panels) = space.split::<P>();
-    let chunk = panels.len().max(1);
-    for col in (0..n).step_by(PANEL_ROWS) {
-        let n_rows = (n - col).min(PANEL_ROWS);
-        let rows = weights.slice(col..n).blocks();
-        for_each_few(dst, col, 0..n_rows, results, |acc, first| {
+    let (results, room) = space.split::<P>();
+    let chunk = (room.len() / W).max(1);
+    let mut col = 0;
+    while n - col >= W * PANEL_ROWS || (W == 1 && n > col) {
+        let n_rows = PANEL_ROWS.min(n - col);
+        let lanes = array::from_fn(|_| 0..n_rows);
+        let blocks = weights.slice(col..n).blocks();
+        for_each_few(dst, col, &lanes, results, |acc, first| {
             for start in (0..n_blocks).step_by(chunk) {
-                let panels = panels.get_mut(..chunk.min(n_blocks - start)).unwrap_or(&mut []);
-                let (Some(x), Some(blocks)) = (x.get(start * m + first..), rows.get(start..)) else { return };
-                match n_rows {
-                    // As far ahead as sixteen rows are long.
-                    PANEL_ROWS => pack(panels, blocks, n_blocks, (n_blocks + start) * PANEL_ROWS - start),
-                    _ => gather(panels, blocks, n_blocks, n_rows),
-                }
+                let Some(x) = x.get(start * m + first..) else { return };
+                let n_panels = chunk.min(n_blocks - start);
+                let mut rooms = room.chunks_mut(chunk);
+                let panels: [&[P]; W] = array::from_fn(|side| {
+                    let panels = rooms.next().and_then(|room| room.get_mut(..n_panels)).unwrap_or_default();
+                    let at = side * PANEL_ROWS * n_blocks + start;
+                    let Some(blocks) = blocks.get(at..) else { return &*panels };
+                    match n_rows {
+                        // As far ahead as these rows are long.
+                        PANEL_ROWS => {
+                            pack(panels, blocks, n_blocks, (W * n_blocks + start) * PANEL_ROWS - start)
+                        }
+                        _ => gather(panels, blocks, n_blocks, n_rows),
+                    }
+                    &*panels
+                });
                 accumulate(acc, x, m, panels);
             }
         });
+        col += (W * PANEL_ROWS).min(n - col);
     }
+    col
 }
 
-/// `dst (m, n) = x (m, k) . weights (n, k)^T`, with the weights in panels. Rows behind the last whole panel are not done.
-pub(crate) fn gemm_packed<P: Panel>(
+/// `dst (m, n) = x (m, k) . weights (n, k)^T`, with the weights in panels, `W` sixteens of rows side by side.
+///
+/// Gives the columns that are done. Rows behind the last whole panel are not, nor those of a panel without company.
+pub(crate) fn gemm_packed<P: Panel, const W: usize>(
     dst: &mut TileMut<'_>,
     x: &[BlockQ8],
     weights: Packed<'_, P>,
     space: &mut ProductSpace<'_>,
-    accumulate: impl Fn(&mut [Results], &[BlockQ8], usize, &[P]),
-) {
+    accumulate: impl Fn(&mut [[Results; W]], &[BlockQ8], usize, [&[P]; W]),
+) -> usize {
     let m = dst.rows();
     let (results, room) = space.split::<P>();
-    let chunk = room.len().max(1);
-    let mut col = 0;
-    for (panels, lanes) in weights.panels() {
-        for_each_few(dst, col, lanes.clone(), results, |acc, first| {
-            for (panels, start) in panels.chunks(chunk).zip((0..).step_by(chunk)) {
-                let Some(x) = x.get(start * m + first..) else { return };
+    let chunk = (room.len() / W).max(1);
+    let (mut strips, mut col) = (weights.panels(), 0);
+    loop {
+        let mut lanes = [const { 0..0 }; W];
+        let mut panels = [&[][..]; W];
+        for (panels, lanes) in panels.iter_mut().zip(&mut lanes) {
+            let Some(strip) = strips.next() else { return col };
+            (*panels, *lanes) = strip;
+        }
+        for_each_few(dst, col, &lanes, results, |acc, first| {
+            let mut chunks = panels.map(|panels| panels.chunks(chunk));
+            for start in (first..).step_by(chunk.saturating_mul(m).max(1)) {
+                let panels = chunks.each_mut().map(|chunks| chunks.next().unwrap_or_default());
+                let Some(x) = x.get(start..).filter(|_| panels.iter().all(|panels| !panels.is_empty()))
+                else {
+                    return;
+                };
                 accumulate(acc, x, m, panels);
             }
         });
-        col += lanes.len();
+        col += lanes.iter().map(|lanes| lanes.len()).sum::<usize>();
     }
 }
 
 /// Calls `add(acc, first)` with zeros for the results of as many rows from row `first` on as there is room for, until all
-/// rows are done, and copies `lanes` of each row's sixteen to its columns from `col` on.
+/// rows are done, and copies `lanes` of each row's sixteens to its columns from `col` on.
 #[inline(always)]
-fn for_each_few(
+fn for_each_few<const W: usize>(
     dst: &mut TileMut<'_>,
     col: usize,
-    lanes: Range<usize>,
+    lanes: &[Range<usize>; W],
     results: &mut [Results],
-    mut add: impl FnMut(&mut [Results], usize),
+    mut add: impl FnMut(&mut [[Results; W]], usize),
 ) {
+    let results = results.as_chunks_mut::<W>().0;
     let (m, room) = (dst.rows(), results.len().max(1));
     for first in (0..m).step_by(room) {
         let Some(acc) = results.get_mut(..room.min(m - first)) else { return };
-        clear(acc);
+        clear(acc.as_flattened_mut());
         add(acc, first);
         for (i, acc) in acc.iter().enumerate() {
-            let dst = dst.row_mut(first + i).and_then(|row| row.get_mut(col..));
-            let (Some(dst), Some(acc)) = (dst, acc.get(lanes.clone())) else { return };
-            copy(dst, acc);
+            let Some(mut dst) = dst.row_mut(first + i).and_then(|row| row.get_mut(col..)) else { return };
+            for (acc, lanes) in acc.iter().zip(lanes) {
+                let split = mem::take(&mut dst).split_at_mut_checked(lanes.len());
+                let (Some((to, rest)), Some(acc)) = (split, acc.get(lanes.clone())) else { return };
+                copy(to, acc);
+                dst = rest;
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use crate::block::{Bf16, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, F32, QK};
 use crate::floats::Floats;
 use crate::lanes::{Lanes, lane_ops, nibbles};
-use crate::panel::{self, BlockQ8, Kernel, OneRow, PANEL_ROWS, PanelQ4_0, PanelQ4_1, PanelQ8_0, Results};
+use crate::panel::{self, BlockQ8, Kernel, PANEL_ROWS, PanelQ4_0, PanelQ4_1, PanelQ8_0, Results};
 use crate::product::product;
 use crate::quantize;
 use crate::table::{Backend, OpTable};
@@ -16,7 +16,6 @@ pub(crate) const TABLE: OpTable = OpTable {
     f16: product!(Floats<Wide, F16, 8>, 1, 1, 1),
     bf16: product!(Floats<Wide, Bf16, 8>, 1, 1, 1),
     quantize_q8: quantize::q8,
-    one_row: OneRow::NONE,
     q8_0: Q8_0,
     q4_0: Q4_0,
     q4_1: Q4_1,
@@ -123,6 +122,8 @@ pub(crate) const Q8_0: Kernel<PanelQ8_0> = Kernel {
             add_scaled(acc, sums_of_bytes(&x.qs, &w.qs), x, &w.d);
         });
     },
+    accumulate_two: None,
+    one_row: None,
 };
 
 pub(crate) const Q4_0: Kernel<PanelQ4_0> = Kernel {
@@ -139,6 +140,8 @@ pub(crate) const Q4_0: Kernel<PanelQ4_0> = Kernel {
             add_scaled(acc, sums_of_nibbles(x.offset, &x.qs, &w.qs), x, &w.d);
         });
     },
+    accumulate_two: None,
+    one_row: None,
 };
 
 pub(crate) const Q4_1: Kernel<PanelQ4_1> = Kernel {
@@ -159,6 +162,8 @@ pub(crate) const Q4_1: Kernel<PanelQ4_1> = Kernel {
             acc.iter_mut().zip(&w.m).for_each(|(acc, m)| *acc += least * m.to_f32());
         });
     },
+    accumulate_two: None,
+    one_row: None,
 };
 
 /// Eight f32 in an array.

@@ -7,7 +7,7 @@ use crate::attend;
 use crate::block::{Bf16, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, F32, QK};
 use crate::cpu::{Feature, Features};
 use crate::lanes::LaneOps;
-use crate::panel::{self, BlockQ8, Kernel, OneRow, Panel, PanelQ4_0, PanelQ4_1, PanelQ8_0, SixteenRows};
+use crate::panel::{self, BlockQ8, Kernel, Panel, PanelQ4_0, PanelQ4_1, PanelQ8_0};
 use crate::product::{Activations, Product};
 use crate::quantize;
 use crate::scalar;
@@ -66,7 +66,6 @@ pub(crate) struct OpTable {
     pub q8_0: Kernel<PanelQ8_0>,
     pub q4_0: Kernel<PanelQ4_0>,
     pub q4_1: Kernel<PanelQ4_1>,
-    pub one_row: OneRow,
     pub lanes: LaneOps,
 }
 
@@ -326,21 +325,12 @@ impl Ops {
                 Matrix::F32(rhs) => (table.f32.gemm)(dst, lhs.f32, rhs),
                 Matrix::F16(rhs) => (table.f16.gemm)(dst, lhs.f32, rhs),
                 Matrix::Bf16(rhs) => (table.bf16.gemm)(dst, lhs.f32, rhs),
-                Matrix::Q4_0(rhs) => gemm_quantized(&table.q4_0, table.one_row.q4_0, dst, lhs.q8, rhs, space),
-                Matrix::Q4_0X16(rhs) => {
-                    gemm_packed(&table.q4_0, dst, lhs.q8, rhs, space);
-                    gemm_rest(&table.q4_0, dst, lhs.q8, rhs, space);
-                }
-                Matrix::Q4_1(rhs) => gemm_quantized(&table.q4_1, table.one_row.q4_1, dst, lhs.q8, rhs, space),
-                Matrix::Q4_1X16(rhs) => {
-                    gemm_packed(&table.q4_1, dst, lhs.q8, rhs, space);
-                    gemm_rest(&table.q4_1, dst, lhs.q8, rhs, space);
-                }
-                Matrix::Q8_0(rhs) => gemm_quantized(&table.q8_0, table.one_row.q8_0, dst, lhs.q8, rhs, space),
-                Matrix::Q8_0X16(rhs) => {
-                    gemm_packed(&table.q8_0, dst, lhs.q8, rhs, space);
-                    gemm_rest(&table.q8_0, dst, lhs.q8, rhs, space);
-                }
+                Matrix::Q4_0(rhs) => gemm_quantized(&table.q4_0, dst, lhs.q8, rhs, space),
+                Matrix::Q4_0X16(rhs) => gemm_packed(&table.q4_0, dst, lhs.q8, rhs, space),
+                Matrix::Q4_1(rhs) => gemm_quantized(&table.q4_1, dst, lhs.q8, rhs, space),
+                Matrix::Q4_1X16(rhs) => gemm_packed(&table.q4_1, dst, lhs.q8, rhs, space),
+                Matrix::Q8_0(rhs) => gemm_quantized(&table.q8_0, dst, lhs.q8, rhs, space),
+                Matrix::Q8_0X16(rhs) => gemm_packed(&table.q8_0, dst, lhs.q8, rhs, space),
             }
         }
     }
@@ -399,46 +389,48 @@ impl Ops {
     }
 }
 
-/// [`panel::gemm`] with a back-end's kernel, or [`panel::gemv`] where it has one.
+/// A product with weights in a file's order, by the best that a back-end's kernel has for each part of them.
 ///
 /// # Safety
 ///
 /// The CPU has the features of the kernel's back-end.
 unsafe fn gemm_quantized<P: Panel>(
     kernel: &Kernel<P>,
-    one_row: Option<SixteenRows<P::Block>>,
     dst: &mut TileMut<'_>,
     x: &[BlockQ8],
     weights: Rows<'_, P::Block>,
     space: &mut ProductSpace<'_>,
 ) {
-    let done = match (one_row, dst.rows()) {
-        (Some(rows), 1) => panel::gemv(dst, x, weights, |acc, x, blocks, stride| {
-            // SAFETY: as the caller says.
-            unsafe { rows(acc, x, blocks, stride) }
-        }),
-        _ => 0,
-    };
-    if done == dst.cols() {
-        return;
-    }
-    let (_, mut dst) = dst.reborrow().split_at_col(done);
-    let weights = weights.slice(done..weights.rows());
     // SAFETY: as the caller says.
     let pack = |panels: &mut [P], blocks: &[P::Block], stride, ahead| unsafe {
         (kernel.pack)(panels, blocks, stride, ahead);
     };
-    panel::gemm(&mut dst, x, weights, space, pack, |acc, x, stride, panels| {
-        // SAFETY: as the caller says.
-        unsafe { (kernel.accumulate)(acc, x, stride, panels) }
+    let done = match *kernel {
+        Kernel { one_row: Some(rows), .. } if dst.rows() == 1 => {
+            // SAFETY: as the caller says.
+            panel::gemv(dst, x, weights, |acc, x, blocks, stride| unsafe { rows(acc, x, blocks, stride) })
+        }
+        Kernel { accumulate_two: Some(accumulate), .. } if arch::HAS_TWO && dst.rows() > 1 => {
+            // SAFETY: as the caller says.
+            panel::gemm(dst, x, weights, space, pack, |acc, x, stride, panels| unsafe {
+                accumulate(acc, x, stride, panels);
+            })
+        }
+        _ => 0,
+    };
+    let (_, mut dst) = dst.reborrow().split_at_col(done);
+    let weights = weights.slice(done..weights.rows());
+    // SAFETY: as the caller says.
+    panel::gemm(&mut dst, x, weights, space, pack, |acc, x, stride, [panels]| unsafe {
+        (kernel.accumulate)(acc.as_flattened_mut(), x, stride, panels);
     });
 }
 
-/// [`panel::gemm_packed`] with a back-end's kernel.
+/// The same with weights in panels.
 ///
 /// # Safety
 ///
-/// The CPU has the features of the kernel's back-end.
+/// As [`gemm_quantized`].
 unsafe fn gemm_packed<P: Panel>(
     kernel: &Kernel<P>,
     dst: &mut TileMut<'_>,
@@ -446,29 +438,25 @@ unsafe fn gemm_packed<P: Panel>(
     weights: Packed<'_, P>,
     space: &mut ProductSpace<'_>,
 ) {
-    panel::gemm_packed(dst, x, weights, space, |acc, x, stride, panels| {
-        // SAFETY: as the caller says.
-        unsafe { (kernel.accumulate)(acc, x, stride, panels) }
+    let two = match kernel.accumulate_two {
+        Some(accumulate) if arch::HAS_TWO && dst.rows() > 1 => {
+            // SAFETY: as the caller says.
+            panel::gemm_packed(dst, x, weights, space, |acc, x, stride, panels| unsafe {
+                accumulate(acc, x, stride, panels);
+            })
+        }
+        _ => 0,
+    };
+    let (_, mut dst) = dst.reborrow().split_at_col(two);
+    let weights = weights.slice(two..weights.rows());
+    // SAFETY: as the caller says.
+    let one = panel::gemm_packed(&mut dst, x, weights, space, |acc, x, stride, [panels]| unsafe {
+        (kernel.accumulate)(acc.as_flattened_mut(), x, stride, panels);
     });
-}
-
-/// [`gemm_quantized`] for the rows behind the panels.
-///
-/// # Safety
-///
-/// The CPU has the features of the kernel's back-end.
-unsafe fn gemm_rest<P: Panel>(
-    kernel: &Kernel<P>,
-    dst: &mut TileMut<'_>,
-    x: &[BlockQ8],
-    weights: Packed<'_, P>,
-    space: &mut ProductSpace<'_>,
-) {
-    let rest = weights.rest();
-    if rest.rows() > 0 {
-        let (_, mut dst) = dst.reborrow().split_at_col(weights.rows() - rest.rows());
+    if one < dst.cols() {
+        let (_, mut dst) = dst.split_at_col(one);
         // SAFETY: as the caller says.
-        unsafe { gemm_quantized(kernel, None, &mut dst, x, rest, space) };
+        unsafe { gemm_quantized(kernel, &mut dst, x, weights.rest(), space) };
     }
 }
 

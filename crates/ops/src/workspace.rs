@@ -9,10 +9,10 @@ pub const MAX_QUANTIZED_HEAD_DIM: usize = 512;
 /// Queries that pass over a cache together: what one of them reads, the others find in the first cache.
 pub const QUERIES: usize = 4;
 
-/// Rows of activations that pass by while panels are in the first cache; a line holds what a row gives with a panel.
-const RESULT_LINES: usize = 64;
+/// What rows of activations give while panels are in the first cache; a line holds what a row gives with a panel.
+const RESULT_LINES: usize = 128;
 /// Panels that are in the first cache at a time.
-const PANEL_LINES: usize = 128;
+const PANEL_LINES: usize = 64;
 /// Queries, quantized.
 const Q8_LINES: usize =
     (QUERIES * MAX_QUANTIZED_HEAD_DIM / QK * size_of::<BlockQ8>()).div_ceil(size_of::<Line>());

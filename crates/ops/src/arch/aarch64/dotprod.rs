@@ -12,16 +12,15 @@ use super::neon::rows::{SixteenRows, define_dot, define_one_row, fused, split_ni
 use super::neon::{self, load_nibbles};
 use crate::block::{BlockQ4_0, BlockQ4_1, BlockQ8_0};
 use crate::cpu::Feature;
-use crate::panel::{BlockQ8, Kernel, OneRow, Results, is_enough};
+use crate::panel::{BlockQ8, Kernel, Results, is_enough};
 use crate::table::{Backend, OpTable};
 
 pub(crate) const TABLE: OpTable = OpTable {
     backend: Backend::NeonDotprod,
     needs: neon::TABLE.needs.union(Feature::DOTPROD),
-    q8_0: Kernel { dot: dot_q8_0, accumulate, ..neon::TABLE.q8_0 },
-    q4_0: Kernel { dot: dot_q4_0, accumulate, ..neon::TABLE.q4_0 },
-    q4_1: Kernel { dot: dot_q4_1, accumulate, ..neon::TABLE.q4_1 },
-    one_row: ONE_ROW,
+    q8_0: Kernel { dot: dot_q8_0, accumulate, one_row: Some(one_row_q8_0), ..neon::TABLE.q8_0 },
+    q4_0: Kernel { dot: dot_q4_0, accumulate, one_row: Some(one_row_q4_0), ..neon::TABLE.q4_0 },
+    q4_1: Kernel { dot: dot_q4_1, accumulate, one_row: Some(one_row_q4_1), ..neon::TABLE.q4_1 },
     ..neon::TABLE
 };
 

@@ -29,7 +29,6 @@ pub(crate) const TABLE: OpTable = OpTable {
     q8_0: products::Q8_0,
     q4_0: products::Q4_0,
     q4_1: products::Q4_1,
-    one_row: products::ONE_ROW,
     lanes: wide::OPS,
 };
 

@@ -19,7 +19,6 @@ pub(crate) const TABLE: OpTable = OpTable {
     f32: product!(Floats<F32x16, F32, 16>, 4, 2, 4, target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")),
     f16: product!(Floats<F32x16, F16, 16>, 4, 2, 4, target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")),
     bf16: product!(Floats<F32x16, Bf16, 16>, 4, 2, 4, target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")),
-    one_row: panels::ONE_ROW,
     q8_0: panels::Q8_0,
     q4_0: panels::Q4_0,
     q4_1: panels::Q4_1,

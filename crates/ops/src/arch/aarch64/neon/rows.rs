@@ -208,13 +208,10 @@ where
     }
 }
 
-/// Defines `ONE_ROW` of one back-end: `$narrow(x, rows, start)` and `$wide(..)` give the sums of four rows of nibbles and of
+/// Defines `one_row_q4_0`, `one_row_q4_1` and `one_row_q8_0` of one back-end: `$narrow(x, rows, start)` and `$wide(..)` give the sums of four rows of nibbles and of
 /// bytes with the 32 quants `x`, `start` added.
 macro_rules! define_one_row {
     ($feature:meta, $narrow:ident, $wide:ident) => {
-        pub(in crate::arch::aarch64) const ONE_ROW: OneRow =
-            OneRow { q8_0: Some(one_row_q8_0), q4_0: Some(one_row_q4_0), q4_1: Some(one_row_q4_1) };
-
         #[$feature]
         fn one_row_q4_0(acc: &mut Results, x: &[BlockQ8], blocks: &[BlockQ4_0], stride: usize) {
             one_row(acc, x, blocks, stride, |x, rows| {

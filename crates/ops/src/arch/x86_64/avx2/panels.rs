@@ -3,16 +3,29 @@
 use core::arch::x86_64::*;
 
 use crate::block::{BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, QK};
-use crate::panel::{
-    BlockQ8, Kernel, OneRow, PANEL_ROWS, PanelQ4_0, PanelQ4_1, PanelQ8_0, Results, is_enough,
-};
+use crate::panel::{BlockQ8, Kernel, PANEL_ROWS, PanelQ4_0, PanelQ4_1, PanelQ8_0, Results, is_enough};
 
-pub(in crate::arch::x86_64) const Q4_0: Kernel<PanelQ4_0> =
-    Kernel { dot: dot_q4_0, pack: pack_q4_0, accumulate: accumulate_q4_0 };
-pub(in crate::arch::x86_64) const Q4_1: Kernel<PanelQ4_1> =
-    Kernel { dot: dot_q4_1, pack: pack_q4_1, accumulate: accumulate_q4_1 };
-pub(in crate::arch::x86_64) const Q8_0: Kernel<PanelQ8_0> =
-    Kernel { dot: dot_q8_0, pack: pack_q8_0, accumulate: accumulate_q8_0 };
+pub(in crate::arch::x86_64) const Q4_0: Kernel<PanelQ4_0> = Kernel {
+    dot: dot_q4_0,
+    pack: pack_q4_0,
+    accumulate: accumulate_q4_0,
+    accumulate_two: None,
+    one_row: Some(one_row_q4_0),
+};
+pub(in crate::arch::x86_64) const Q4_1: Kernel<PanelQ4_1> = Kernel {
+    dot: dot_q4_1,
+    pack: pack_q4_1,
+    accumulate: accumulate_q4_1,
+    accumulate_two: None,
+    one_row: Some(one_row_q4_1),
+};
+pub(in crate::arch::x86_64) const Q8_0: Kernel<PanelQ8_0> = Kernel {
+    dot: dot_q8_0,
+    pack: pack_q8_0,
+    accumulate: accumulate_q8_0,
+    accumulate_two: None,
+    one_row: Some(one_row_q8_0),
+};
 
 /// Loads 32 bytes.
 #[inline(always)]
@@ -429,10 +442,6 @@ fn one_row_q8_0(acc: &mut Results, x: &[BlockQ8], blocks: &[BlockQ8_0], stride: 
         _mm256_fmadd_ps(sum_bytes(&[a, b, c, d, e, f, g, h], x), scales, acc)
     });
 }
-
-/// What multiplies one row of activations faster than panels that it would have to make.
-pub(in crate::arch::x86_64) const ONE_ROW: OneRow =
-    OneRow { q8_0: Some(one_row_q8_0), q4_0: Some(one_row_q4_0), q4_1: Some(one_row_q4_1) };
 
 /// The sum of eight integers.
 #[inline]

@@ -4,16 +4,29 @@ use core::arch::x86_64::*;
 
 use crate::arch::x86_64::avx2::panels::{self, SixteenRows, define_pack, gather_halves, prefetch};
 use crate::block::{BlockQ4_0, BlockQ4_1, BlockQ8_0, F16};
-use crate::panel::{
-    BlockQ8, Kernel, OneRow, PANEL_ROWS, PanelQ4_0, PanelQ4_1, PanelQ8_0, Results, is_enough,
-};
+use crate::panel::{BlockQ8, Kernel, PANEL_ROWS, PanelQ4_0, PanelQ4_1, PanelQ8_0, Results, is_enough};
 
-pub(super) const Q4_0: Kernel<PanelQ4_0> =
-    Kernel { dot: panels::dot_q4_0, pack: pack_q4_0, accumulate: accumulate_q4_0 };
-pub(super) const Q4_1: Kernel<PanelQ4_1> =
-    Kernel { dot: panels::dot_q4_1, pack: pack_q4_1, accumulate: accumulate_q4_1 };
-pub(super) const Q8_0: Kernel<PanelQ8_0> =
-    Kernel { dot: panels::dot_q8_0, pack: pack_q8_0, accumulate: accumulate_q8_0 };
+pub(super) const Q4_0: Kernel<PanelQ4_0> = Kernel {
+    dot: panels::dot_q4_0,
+    pack: pack_q4_0,
+    accumulate: accumulate_q4_0,
+    accumulate_two: Some(accumulate_two_q4_0),
+    one_row: Some(one_row_q4_0),
+};
+pub(super) const Q4_1: Kernel<PanelQ4_1> = Kernel {
+    dot: panels::dot_q4_1,
+    pack: pack_q4_1,
+    accumulate: accumulate_q4_1,
+    accumulate_two: Some(accumulate_two_q4_1),
+    one_row: Some(one_row_q4_1),
+};
+pub(super) const Q8_0: Kernel<PanelQ8_0> = Kernel {
+    dot: panels::dot_q8_0,
+    pack: pack_q8_0,
+    accumulate: accumulate_q8_0,
+    accumulate_two: Some(accumulate_two_q8_0),
+    one_row: Some(one_row_q8_0),
+};
 
 /// The fours of 16 bytes of each row, `offset` bytes into it, one row beside the other: a transposition of 16 by 4 words.
 ///
@@ -118,73 +131,132 @@ fn scales(d: &[F16; PANEL_ROWS]) -> __m512 {
     _mm512_cvtph_ps(panels::load32(d))
 }
 
-/// Runs `$step` for every panel and row of activations: `$acc` its sixteen results, `$x` its block, `$w` what `$unpack`
-/// made of the panel.
-macro_rules! accumulate {
-    ($acc:ident, $x:ident, $stride:ident, $panels:ident,
-        |$panel:ident| $unpack:expr, |$sum:ident, $row:ident, $w:ident| $step:expr) => {
-        if !is_enough($x.len(), $stride, $panels.len(), $acc.len()) {
-            return;
+/// Rows of activations that meet two panels together: eight chains of sums, so that none waits for itself.
+const TOGETHER: usize = 4;
+
+/// The sums of unsigned quants of two panels and some rows of activations, `start` of each row added. What is read of a
+/// row serves both panels.
+///
+/// `x` is a slice: of an array LLVM knows that it is all there, and loads sixteen bytes to shuffle instead of four to
+/// broadcast.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn sum_two<const N: usize>(w: [&[__m512i; 8]; 2], x: &[BlockQ8], start: [__m512i; N]) -> [[__m512; 2]; N] {
+    let mut sums = start.map(|start| [start; 2]);
+    for (group, (left, right)) in w[0].iter().zip(w[1]).enumerate() {
+        for (sums, x) in sums.iter_mut().zip(x) {
+            let x = splat_group(x, group);
+            *sums = [_mm512_dpbusd_epi32(sums[0], *left, x), _mm512_dpbusd_epi32(sums[1], *right, x)];
         }
-        for (b, $panel) in $panels.iter().enumerate() {
-            // SAFETY: `x` is enough.
-            let rows = unsafe { panels::rows_of($x, $stride, $acc.len(), b) };
-            panels::prefetch_panel($panel);
-            let $w = $unpack;
-            for (acc, $row) in $acc.iter_mut().zip(rows) {
-                // SAFETY: sixteen results; load and store are unaligned.
-                unsafe {
-                    let $sum = _mm512_loadu_ps(acc.as_ptr());
-                    _mm512_storeu_ps(acc.as_mut_ptr(), $step);
+    }
+    sums.map(|sums| sums.map(|sum| _mm512_cvtepi32_ps(sum)))
+}
+
+/// Defines `$one` and `$two`, the accumulation of one and of two panels. `$unpack` makes of a panel its scales `$w` and
+/// unsigned quants; `$start` is what the sums for the block `$x` begin with; `$step` the results behind the block, of those
+/// before it, `$acc`, and the sums.
+macro_rules! define_accumulate {
+    ($one:ident, $two:ident, $ty:ty, |$panel:ident| $unpack:expr,
+        |$x:ident| $start:expr, |$acc:ident, $sum:ident, $w:ident| $step:expr) => {
+        #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+        fn $one(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[$ty]) {
+            if !is_enough(x.len(), stride, panels.len(), acc.len()) {
+                return;
+            }
+            for (b, $panel) in panels.iter().enumerate() {
+                // SAFETY: `x` is enough.
+                let rows = unsafe { panels::rows_of(x, stride, acc.len(), b) };
+                panels::prefetch_panel($panel);
+                let ($w, quants) = $unpack;
+                for (acc, $x) in acc.iter_mut().zip(rows) {
+                    let ($acc, $sum) = (load_results(acc), sum_groups(&quants, $x, $start));
+                    store_results(acc, $step);
+                }
+            }
+        }
+
+        #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+        fn $two(acc: &mut [[Results; 2]], x: &[BlockQ8], stride: usize, panels: [&[$ty]; 2]) {
+            if !is_enough(x.len(), stride, panels[0].len(), acc.len()) {
+                return;
+            }
+            let (many, few) = acc.as_chunks_mut::<TOGETHER>();
+            let n_rows = many.len() * TOGETHER + few.len();
+            for (b, (left, right)) in panels[0].iter().zip(panels[1]).enumerate() {
+                // SAFETY: `x` is enough.
+                let rows = unsafe { panels::rows_of(x, stride, n_rows, b) };
+                let rows = rows.as_chunks::<TOGETHER>();
+                let [left, right] = [left, right].map(|$panel| {
+                    panels::prefetch_panel($panel);
+                    $unpack
+                });
+                let quants = [&left.1, &right.1];
+                let add = |acc: &mut [Results; 2], $x: &BlockQ8, sums: [__m512; 2]| {
+                    for ((acc, $sum), $w) in acc.iter_mut().zip(sums).zip([left.0, right.0]) {
+                        let $acc = load_results(acc);
+                        store_results(acc, $step);
+                    }
+                };
+                for (acc, x) in many.iter_mut().zip(rows.0) {
+                    let sums = sum_two(quants, x, x.each_ref().map(|$x| $start));
+                    acc.iter_mut().zip(x).zip(sums).for_each(|((acc, x), sums)| add(acc, x, sums));
+                }
+                for (acc, $x) in few.iter_mut().zip(rows.1) {
+                    let [sums] = sum_two(quants, core::slice::from_ref($x), [$start]);
+                    add(acc, $x, sums);
                 }
             }
         }
     };
 }
 
+#[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn accumulate_q4_0(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[PanelQ4_0]) {
-    accumulate!(acc, x, stride, panels, |panel| (scales(&panel.d), load_nibbles(&panel.qs)), |acc, x, w| {
-        let sums = sum_groups(&w.1, x, _mm512_set1_epi32(x.offset));
-        _mm512_fmadd_ps(sums, _mm512_mul_ps(w.0, _mm512_set1_ps(x.d)), acc)
-    });
+fn load_results(acc: &Results) -> __m512 {
+    // SAFETY: sixteen results; the load is unaligned.
+    unsafe { _mm512_loadu_ps(acc.as_ptr()) }
 }
 
+#[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn accumulate_q4_1(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[PanelQ4_1]) {
-    accumulate!(
-        acc,
-        x,
-        stride,
-        panels,
-        |panel| (scales(&panel.d), scales(&panel.m), load_nibbles(&panel.qs)),
-        |acc, x, w| {
-            let sums = sum_groups(&w.2, x, _mm512_setzero_si512());
-            let acc = _mm512_fmadd_ps(sums, _mm512_mul_ps(w.0, _mm512_set1_ps(x.d)), acc);
-            _mm512_fmadd_ps(_mm512_set1_ps(x.offset as f32 * -0.125 * x.d), w.1, acc)
-        }
-    );
+fn store_results(acc: &mut Results, to: __m512) {
+    // SAFETY: sixteen results; the store is unaligned.
+    unsafe { _mm512_storeu_ps(acc.as_mut_ptr(), to) }
 }
 
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn accumulate_q8_0(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[PanelQ8_0]) {
-    accumulate!(
-        acc,
-        x,
-        stride,
-        panels,
-        |panel| {
-            // 128 more, which 16 times the offset takes off again.
-            let more = _mm512_set1_epi8(-128);
-            (scales(&panel.d), panel.qs.each_ref().map(|group| _mm512_xor_si512(load_group(group), more)))
-        },
-        |acc, x, w| {
-            let start = _mm512_slli_epi32::<4>(_mm512_set1_epi32(x.offset));
-            let sums = sum_groups(&w.1, x, start);
-            _mm512_fmadd_ps(sums, _mm512_mul_ps(w.0, _mm512_set1_ps(x.d)), acc)
-        }
-    );
-}
+define_accumulate!(
+    accumulate_q4_0,
+    accumulate_two_q4_0,
+    PanelQ4_0,
+    |panel| (scales(&panel.d), load_nibbles(&panel.qs)),
+    |x| _mm512_set1_epi32(x.offset),
+    |acc, sum, d| _mm512_fmadd_ps(sum, _mm512_mul_ps(d, _mm512_set1_ps(x.d)), acc)
+);
+
+define_accumulate!(
+    accumulate_q4_1,
+    accumulate_two_q4_1,
+    PanelQ4_1,
+    |panel| ([scales(&panel.d), scales(&panel.m)], load_nibbles(&panel.qs)),
+    |_x| _mm512_setzero_si512(),
+    |acc, sum, w| {
+        let acc = _mm512_fmadd_ps(sum, _mm512_mul_ps(w[0], _mm512_set1_ps(_x.d)), acc);
+        _mm512_fmadd_ps(_mm512_set1_ps(_x.offset as f32 * -0.125 * _x.d), w[1], acc)
+    }
+);
+
+define_accumulate!(
+    accumulate_q8_0,
+    accumulate_two_q8_0,
+    PanelQ8_0,
+    |panel| {
+        // 128 more, which 16 times the offset takes off again.
+        let more = _mm512_set1_epi8(-128);
+        (scales(&panel.d), panel.qs.each_ref().map(|group| _mm512_xor_si512(load_group(group), more)))
+    },
+    |x| _mm512_set1_epi32(16 * x.offset),
+    |acc, sum, d| _mm512_fmadd_ps(sum, _mm512_mul_ps(d, _mm512_set1_ps(x.d)), acc)
+);
 
 /// One half of each row, `offset` bytes into it, as f32.
 ///
@@ -249,7 +321,3 @@ fn one_row_q8_0(acc: &mut Results, x: &[BlockQ8], blocks: &[BlockQ8_0], stride: 
         _mm512_fmadd_ps(sum_groups(&w, x, _mm512_set1_epi32(16 * x.offset)), scales, sum)
     });
 }
-
-/// What multiplies one row of activations faster than panels that it would have to make.
-pub(super) const ONE_ROW: OneRow =
-    OneRow { q8_0: Some(one_row_q8_0), q4_0: Some(one_row_q4_0), q4_1: Some(one_row_q4_1) };
