@@ -61,10 +61,9 @@ impl<L: Lanes<W>, V: Value, const W: usize> Micro for Floats<L, V, W> {
             let w = rhs.map(|w| V::load_padded(w.tail));
             outer_product(&mut odd, lhs.map(|x| f32::load_padded(x.tail)), w);
         }
-        let mut sums = [[0.0; N]; M];
-        for ((sums, even), odd) in sums.iter_mut().zip(even).zip(odd) {
-            sums.iter_mut().zip(even).zip(odd).for_each(|((sum, a), b)| *sum = a.add(b).sum());
+        for (even, odd) in even.iter_mut().zip(odd) {
+            even.iter_mut().zip(odd).for_each(|(a, b)| *a = a.add(b));
         }
-        sums
+        L::sums(even)
     }
 }

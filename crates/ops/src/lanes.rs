@@ -44,6 +44,11 @@ pub(crate) trait Lanes<const N: usize>: Copy {
     fn zip(self, x: Self) -> (Self, Self);
     /// The sum of the lanes, in a fixed order.
     fn sum(self) -> f32;
+    /// The sums of several, each in that order.
+    #[inline(always)]
+    fn sums<const R: usize, const C: usize>(x: [[Self; C]; R]) -> [[f32; C]; R] {
+        x.map(|x| x.map(Self::sum))
+    }
     /// The largest lane.
     fn max_across(self) -> f32;
 }

@@ -402,6 +402,9 @@ fn copy(to: &mut [f32], from: &[f32]) {
         return to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
     };
     if let ([a, b, c, d], [e, f, g, h]) = (to.as_chunks_mut::<4>().0, from.as_chunks::<4>().0) {
-        (*a, *b, *c, *d) = (*e, *f, *g, *h);
+        *a = *e;
+        *b = *f;
+        *c = *g;
+        *d = *h;
     }
 }

@@ -136,6 +136,15 @@ impl Lanes<16> for F32x16 {
         avx512!(_mm512_reduce_add_ps(self.0))
     }
     #[inline(always)]
+    fn sums<const R: usize, const C: usize>(x: [[Self; C]; R]) -> [[f32; C]; R] {
+        let mut sums = [[0.0; C]; R];
+        let (eights, rest) = sums.as_flattened_mut().as_chunks_mut::<8>();
+        let (x_eights, x_rest) = x.as_flattened().as_chunks::<8>();
+        eights.iter_mut().zip(x_eights).for_each(|(sums, x)| *sums = avx512!(sum_eight(x)));
+        rest.iter_mut().zip(x_rest).for_each(|(sum, x)| *sum = x.sum());
+        sums
+    }
+    #[inline(always)]
     fn max_across(self) -> f32 {
         avx512!({
             let eight = _mm256_max_ps(_mm512_castps512_ps256(self.0), _mm512_extractf32x8_ps::<1>(self.0));
@@ -162,6 +171,33 @@ impl Exponent<16> for F32x16 {
             Self(_mm512_castsi512_ps(_mm512_slli_epi32::<23>(biased)))
         })
     }
+}
+
+/// The sums of eight registers, each added up in the order of [`Lanes::sum`]: lanes `i` and `i + 8`, then `i` and `i + 4`,
+/// `i + 2`, `i + 1`, of several registers at a time.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn sum_eight(x: &[F32x16; 8]) -> [f32; 8] {
+    // Quarters 0 1 or 2 3 of both; then quarters 0 2 or 1 3.
+    let halves = |a, b| _mm512_add_ps(_mm512_shuffle_f32x4::<0x44>(a, b), _mm512_shuffle_f32x4::<0xee>(a, b));
+    let quarters =
+        |a, b| _mm512_add_ps(_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xdd>(a, b));
+    let [a, b, c, d, e, f, g, h] = x.map(|x| x.0);
+    let (even, odd) = (
+        _mm512_castps_pd(quarters(halves(a, c), halves(e, g))), // four lanes of a, c, e, g
+        _mm512_castps_pd(quarters(halves(b, d), halves(f, h))),
+    );
+    let two = _mm512_add_ps(
+        _mm512_castpd_ps(_mm512_unpacklo_pd(even, odd)), // two lanes of a, b, c, d, ...
+        _mm512_castpd_ps(_mm512_unpackhi_pd(even, odd)),
+    );
+    let one = _mm512_add_ps(two, _mm512_movehdup_ps(two)); // in every second lane
+    let every_second = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 0, 0, 0, 0, 0, 0, 0, 0);
+    let sums = _mm512_castps512_ps256(_mm512_permutexvar_ps(every_second, one));
+    let mut to = [0.0; 8];
+    // SAFETY: eight values; the store is unaligned.
+    unsafe { _mm256_storeu_ps(to.as_mut_ptr(), sums) };
+    to
 }
 
 /// Has its CPU features by itself: in a closure of `lanes` it would be too long to be inlined, and slow.
