@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use std::path::{Path, PathBuf};
 
 use corelm::gguf::TensorInfo;
-use corelm::ops::{Features, Ops};
+use corelm::ops::{Feature, Features, Ops};
 use corelm::{
     Arena, Config, Image, KvType, MemoryPlan, Sampler, SamplingConfig, Session, SessionConfig, Tokenizer,
     Weights,
@@ -71,8 +71,20 @@ pub fn ops(name: Option<&str>) -> Outcome<Ops> {
     let Some(name) = name else { return Ok(Ops::best(features)) };
     Ops::available(features).find(|ops| ops.backend().name() == name).ok_or_else(|| {
         let known: Vec<&str> = Ops::available(features).map(|ops| ops.backend().name()).collect();
-        Failure::Usage(format!("no back-end '{name}' on this CPU; there are {}", known.join(", ")))
+        let why = why_missing(name, features);
+        Failure::Usage(format!("no back-end '{name}': {why}; there are {}", known.join(", ")))
     })
+}
+
+/// What keeps the back-end of that name from a process with these features.
+fn why_missing(name: &str, features: Features) -> String {
+    let Some(needs) = Ops::needs(name) else { return "this architecture has none of that name".to_owned() };
+    let lacking = needs.difference(Feature::of_host_cpu());
+    if lacking.is_empty() {
+        format!("the operating system does not let it use {}", needs.difference(features.names()))
+    } else {
+        format!("the CPU lacks {lacking}")
+    }
 }
 
 /// Bytes for a session, with or without a packed copy of the weights.

@@ -25,6 +25,8 @@ fn usage_errors_have_status_2() {
     assert_refused(&["generate", "-m", "x", "--kv", "q9"], 2, "q9");
     assert_refused(&["logits", "-m", "x", "--ids", "1,x"], 2, "x");
     assert_refused(&["generate", "-m", "x", "--backend", "abacus"], 2, "abacus");
+    let foreign = if cfg!(target_arch = "x86_64") { "neon" } else { "amx" };
+    assert_refused(&["generate", "-m", "x", "--backend", foreign], 2, "this architecture has none");
 }
 
 #[test]

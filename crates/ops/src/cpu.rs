@@ -29,6 +29,20 @@ bitflags::bitflags! {
         const AVX512 = 1 << 12;
         /// x86-64 AVX-512 VNNI.
         const AVX512_VNNI = 1 << 13;
+        /// x86-64 AMX: tiles, and their products of bytes.
+        const AMX_INT8 = 1 << 14;
+    }
+}
+
+impl Feature {
+    /// What this CPU has, as far as a process may ask it, whether or not it may be used: the answer to why a back-end is
+    /// missing.
+    #[cfg(feature = "std")]
+    pub fn of_host_cpu() -> Self {
+        #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
+        return x86_64::cpuid();
+        #[allow(unreachable_code)]
+        Features::detect_host().names()
     }
 }
 
@@ -43,6 +57,10 @@ impl Features {
     }
 
     /// What the operating system lets this process use.
+    ///
+    /// Linux keeps AMX from a process that has not asked for it, so this asks, where the CPU has it, for all threads of the
+    /// process. A signal then puts up to 8 KiB more on the stack of its handler; where some thread has given an alternate
+    /// stack without that room, Linux refuses, and AMX is not among the features.
     #[cfg(feature = "std")]
     pub fn detect_host() -> Self {
         #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
@@ -73,8 +91,8 @@ impl Features {
     ///
     /// # Safety
     ///
-    /// As long as routines of this crate run, XCR0 and CR4 stay as they are, and whoever interrupts them saves and
-    /// restores the extended state.
+    /// As long as routines of this crate run, XCR0 and CR4 stay as they are, IA32_XFD (if the CPU has it) disables
+    /// nothing, and whoever interrupts them saves and restores the extended state: with AMX, the tiles too.
     pub unsafe fn detect_ring0() -> Self {
         #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
         return Self(x86_64::detect_cpuid());
@@ -113,11 +131,17 @@ impl fmt::Debug for Features {
     }
 }
 
-/// The names in lower case, separated by blanks; `none` when empty.
 impl fmt::Display for Features {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+/// The names in lower case, separated by blanks; `none` when empty.
+impl fmt::Display for Feature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut first = true;
-        for (name, _) in self.0.iter_names() {
+        for (name, _) in self.iter_names() {
             if !first {
                 f.write_str(" ")?;
             }
@@ -146,6 +170,9 @@ mod tests {
     #[test]
     fn cpuid_agrees_with_the_operating_system() {
         // SAFETY: a process may execute CPUID and XGETBV, and its operating system keeps its registers.
-        assert_eq!(unsafe { Features::detect_ring0() }, Features::detect_host());
+        let (ring0, host) = (unsafe { Features::detect_ring0() }, Features::detect_host());
+        // What a system keeps from a process in spite of XCR0, only a kernel knows.
+        assert_eq!(ring0.without(Feature::AMX_INT8), host.without(Feature::AMX_INT8));
+        assert!(ring0.has(host.names()) && Feature::of_host_cpu().contains(ring0.names()));
     }
 }

@@ -91,6 +91,11 @@ impl Eq for Ops {}
 
 static SCALAR: OpTable = scalar::TABLE;
 
+/// All back-ends of this architecture, lowest first.
+fn tables() -> impl Iterator<Item = &'static OpTable> {
+    core::iter::once(&SCALAR).chain(arch::TABLES)
+}
+
 impl Ops {
     /// The portable back-end.
     pub fn scalar() -> Self {
@@ -104,7 +109,12 @@ impl Ops {
 
     /// Every back-end that `features` allow, lowest first; scalar is always there.
     pub fn available(features: Features) -> impl Iterator<Item = Self> {
-        core::iter::once(&SCALAR).chain(arch::TABLES).filter(move |table| features.has(table.needs)).map(Self)
+        tables().filter(move |table| features.has(table.needs)).map(Self)
+    }
+
+    /// What the back-end of that name asks for; `None` where this architecture has none.
+    pub fn needs(name: &str) -> Option<Feature> {
+        tables().find(|table| table.backend.name() == name).map(|table| table.needs)
     }
 
     /// Which back-end this is.
