@@ -199,7 +199,8 @@ pub(crate) struct Kernel<P: Panel> {
     pub pack: unsafe fn(panels: &mut [P], blocks: &[P::Block], stride: usize, ahead: usize),
     /// `acc[i] += x[b * stride + i] . panels[b]` for all `i` and, in their order, all `b`.
     ///
-    /// Nothing happens when `x` is too short for that.
+    /// Nothing happens when `x` is too short for that. Where the back-end has [`Tiles`] and `acc` fills one, they are
+    /// configured.
     pub accumulate: unsafe fn(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[P]),
     /// The same for panels of two sixteens of rows, where it pays to read activations once for both.
     pub accumulate_two: Option<AccumulateTwo<P>>,
@@ -210,6 +211,15 @@ pub(crate) struct Kernel<P: Panel> {
 /// `acc[i][side] += x[b * stride + i] . panels[side][b]`, as [`Kernel::accumulate`].
 pub(crate) type AccumulateTwo<P> =
     unsafe fn(acc: &mut [[Results; 2]], x: &[BlockQ8], stride: usize, panels: [&[P]; 2]);
+
+/// The registers of a back-end whose shape is state of the CPU: set before a product of that many rows of activations or
+/// more, given back behind it.
+#[derive(Clone, Copy)]
+pub(crate) struct Tiles {
+    pub rows: usize,
+    pub configure: unsafe fn(),
+    pub release: unsafe fn(),
+}
 
 /// `acc[r] += x . row r`, block after block, for sixteen rows of `x.len()` blocks in a file's order, `stride` blocks apart.
 ///

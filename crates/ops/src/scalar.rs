@@ -16,6 +16,7 @@ pub(crate) const TABLE: OpTable = OpTable {
     f16: product!(Floats<Wide, F16, 8>, 1, 1, 1),
     bf16: product!(Floats<Wide, Bf16, 8>, 1, 1, 1),
     quantize_q8: quantize::q8,
+    tiles: None,
     q8_0: Q8_0,
     q4_0: Q4_0,
     q4_1: Q4_1,

@@ -7,7 +7,7 @@ use crate::attend;
 use crate::block::{Bf16, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, F32, QK};
 use crate::cpu::{Feature, Features};
 use crate::lanes::LaneOps;
-use crate::panel::{self, BlockQ8, Kernel, Panel, PanelQ4_0, PanelQ4_1, PanelQ8_0};
+use crate::panel::{self, BlockQ8, Kernel, Panel, PanelQ4_0, PanelQ4_1, PanelQ8_0, Tiles};
 use crate::product::{Activations, Product};
 use crate::quantize;
 use crate::scalar;
@@ -66,6 +66,7 @@ pub(crate) struct OpTable {
     pub q8_0: Kernel<PanelQ8_0>,
     pub q4_0: Kernel<PanelQ4_0>,
     pub q4_1: Kernel<PanelQ4_1>,
+    pub tiles: Option<Tiles>,
     pub lanes: LaneOps,
 }
 
@@ -329,8 +330,12 @@ impl Ops {
             "gemm: shapes disagree"
         );
         let table = self.0;
+        let tiles = table.tiles.filter(|tiles| rhs.is_quantized() && dst.rows() >= tiles.rows);
         // SAFETY: an `Ops` is made by `available` alone, whose features are those of this CPU.
         unsafe {
+            if let Some(tiles) = tiles {
+                (tiles.configure)();
+            }
             match rhs {
                 Matrix::F32(rhs) => (table.f32.gemm)(dst, lhs.f32, rhs),
                 Matrix::F16(rhs) => (table.f16.gemm)(dst, lhs.f32, rhs),
@@ -341,6 +346,9 @@ impl Ops {
                 Matrix::Q4_1X16(rhs) => gemm_packed(&table.q4_1, dst, lhs.q8, rhs, space),
                 Matrix::Q8_0(rhs) => gemm_quantized(&table.q8_0, dst, lhs.q8, rhs, space),
                 Matrix::Q8_0X16(rhs) => gemm_packed(&table.q8_0, dst, lhs.q8, rhs, space),
+            }
+            if let Some(tiles) = tiles {
+                (tiles.release)();
             }
         }
     }

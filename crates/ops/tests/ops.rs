@@ -134,7 +134,19 @@ fn gemm_is_dot_and_dot_is_right() {
                 if k % ty.block_values() != 0 {
                     continue;
                 }
-                for (m, n) in [(1, 1), (1, 3), (1, 4), (1, 9), (2, 2), (3, 5), (4, 4), (5, 7), (8, 11)] {
+                for (m, n) in [
+                    (1, 1),
+                    (1, 3),
+                    (1, 4),
+                    (1, 9),
+                    (2, 2),
+                    (3, 5),
+                    (4, 4),
+                    (5, 7),
+                    (8, 11),
+                    (16, 16),
+                    (37, 20),
+                ] {
                     let bytes = rng.blocks(ty, n * k / ty.block_values());
                     let w = Matrix::new(ty, &bytes, n, k).unwrap();
                     let x = rng.f32s(m * k);

@@ -1,5 +1,6 @@
-//! x86-64: AVX2 with FMA and F16C, and byte dot products above it.
+//! x86-64: AVX2 with FMA and F16C, byte dot products above it, and tiles of bytes above these.
 
+mod amx;
 mod avx2;
 mod avx512;
 mod avx_vnni;
@@ -7,7 +8,7 @@ mod avx_vnni;
 use crate::table::OpTable;
 
 /// Everything above scalar, lowest first.
-pub(crate) static TABLES: &[OpTable] = &[avx2::TABLE, avx_vnni::TABLE, avx512::TABLE];
+pub(crate) static TABLES: &[OpTable] = &[avx2::TABLE, avx_vnni::TABLE, avx512::TABLE, amx::TABLE];
 
 /// Whether some table multiplies with two panels at once; where none does, the loops for it are left out.
 pub(crate) const HAS_TWO: bool = true;

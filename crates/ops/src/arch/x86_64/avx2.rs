@@ -18,6 +18,7 @@ pub(crate) const TABLE: OpTable = OpTable {
     needs: Feature::AVX2.union(Feature::FMA).union(Feature::F16C),
     quantize_q8_0: quantize::q8_0,
     quantize_q8: quantize::q8,
+    tiles: None,
     f32: product!(Floats<F32x8, F32, 8>, 3, 2, 4, target_feature(enable = "avx2,fma,f16c")),
     f16: product!(Floats<F32x8, F16, 8>, 3, 2, 4, target_feature(enable = "avx2,fma,f16c")),
     bf16: product!(Floats<F32x8, Bf16, 8>, 3, 2, 4, target_feature(enable = "avx2,fma,f16c")),

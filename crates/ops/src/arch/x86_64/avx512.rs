@@ -11,7 +11,7 @@ use crate::lanes::{Lanes, lane_ops};
 use crate::product::product;
 use crate::table::{Backend, OpTable};
 
-mod panels;
+pub(super) mod panels;
 
 pub(crate) const TABLE: OpTable = OpTable {
     backend: Backend::Avx512Vnni,

@@ -81,7 +81,7 @@ define_pack!(
 /// Four quants of each of sixteen rows.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn load_group<T>(group: &[[T; 4]; PANEL_ROWS]) -> __m512i {
+pub(in crate::arch::x86_64) fn load_group<T>(group: &[[T; 4]; PANEL_ROWS]) -> __m512i {
     const { assert!(size_of::<T>() == 1) };
     // SAFETY: 64 bytes are there; the load is unaligned.
     unsafe { _mm512_loadu_si512(group.as_ptr().cast()) }
@@ -90,7 +90,7 @@ fn load_group<T>(group: &[[T; 4]; PANEL_ROWS]) -> __m512i {
 /// The nibbles of sixteen rows: low ones are values 0–15, high ones 16–31.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn load_nibbles(qs: &[[[u8; 4]; PANEL_ROWS]; 4]) -> [__m512i; 8] {
+pub(in crate::arch::x86_64) fn load_nibbles(qs: &[[[u8; 4]; PANEL_ROWS]; 4]) -> [__m512i; 8] {
     split_nibbles(qs.each_ref().map(|group| load_group(group)))
 }
 
@@ -127,7 +127,7 @@ fn sum_groups(w: &[__m512i; 8], x: &BlockQ8, start: __m512i) -> __m512 {
 /// Scales of sixteen rows.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn scales(d: &[F16; PANEL_ROWS]) -> __m512 {
+pub(in crate::arch::x86_64) fn scales(d: &[F16; PANEL_ROWS]) -> __m512 {
     _mm512_cvtph_ps(panels::load32(d))
 }
 
