@@ -42,5 +42,6 @@ fn every_case_runs() {
     let n_backends = corelm::ops::Ops::available(Features::detect_host()).count();
     let n_rows: usize = CASES.iter().map(|case| if case.per_backend { n_backends } else { 1 }).sum();
     assert_eq!(summary.n_timed + summary.n_left_out, n_rows);
-    assert!(summary.n_timed > 2 * summary.n_left_out, "{out}");
+    // The more back-ends there are, the more of them have one above that does the long cases.
+    assert!(summary.n_timed > summary.n_left_out, "{out}");
 }
