@@ -26,6 +26,7 @@ pub(crate) const TABLE: OpTable = OpTable {
     f16: cache::F16_PRODUCT,
     bf16: product!(Floats<F32x8, Bf16, 8>, 2, 2, 4, target_feature(enable = "neon")),
     quantize_q8: quantize::q8,
+    tiles: None,
     q8_0: products::Q8_0,
     q4_0: products::Q4_0,
     q4_1: products::Q4_1,
