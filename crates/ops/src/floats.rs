@@ -61,9 +61,6 @@ impl<L: Lanes<W>, V: Value, const W: usize> Micro for Floats<L, V, W> {
             let w = rhs.map(|w| V::load_padded(w.tail));
             outer_product(&mut odd, lhs.map(|x| f32::load_padded(x.tail)), w);
         }
-        for (even, odd) in even.iter_mut().zip(odd) {
-            even.iter_mut().zip(odd).for_each(|(a, b)| *a = a.add(b));
-        }
-        L::sums(even)
+        L::sums(even, odd)
     }
 }

@@ -44,10 +44,14 @@ pub(crate) trait Lanes<const N: usize>: Copy {
     fn zip(self, x: Self) -> (Self, Self);
     /// The sum of the lanes, in a fixed order.
     fn sum(self) -> f32;
-    /// The sums of several, each in that order.
+    /// The sums of several, each of two registers, in that order.
     #[inline(always)]
-    fn sums<const R: usize, const C: usize>(x: [[Self; C]; R]) -> [[f32; C]; R] {
-        x.map(|x| x.map(Self::sum))
+    fn sums<const R: usize, const C: usize>(x: [[Self; C]; R], y: [[Self; C]; R]) -> [[f32; C]; R] {
+        let mut sums = [[0.0; C]; R];
+        for ((sums, x), y) in sums.iter_mut().zip(x).zip(y) {
+            sums.iter_mut().zip(x).zip(y).for_each(|((sum, x), y)| *sum = x.add(y).sum());
+        }
+        sums
     }
     /// The largest lane.
     fn max_across(self) -> f32;

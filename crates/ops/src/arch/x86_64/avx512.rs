@@ -136,7 +136,10 @@ impl Lanes<16> for F32x16 {
         avx512!(_mm512_reduce_add_ps(self.0))
     }
     #[inline(always)]
-    fn sums<const R: usize, const C: usize>(x: [[Self; C]; R]) -> [[f32; C]; R] {
+    fn sums<const R: usize, const C: usize>(mut x: [[Self; C]; R], y: [[Self; C]; R]) -> [[f32; C]; R] {
+        for (x, y) in x.as_flattened_mut().iter_mut().zip(y.as_flattened()) {
+            *x = x.add(*y);
+        }
         let mut sums = [[0.0; C]; R];
         let (eights, rest) = sums.as_flattened_mut().as_chunks_mut::<8>();
         let (x_eights, x_rest) = x.as_flattened().as_chunks::<8>();
