@@ -55,7 +55,7 @@ pub fn run(args: &InfoArgs) -> Outcome {
     let n_batch = args.batch_size.get();
     writeln!(
         out,
-        "memory             beside the file, for a {:?} cache batches of {n_batch} and one worker:",
+        "memory             beside the file, for a {:?} cache, batches of {n_batch} and one worker:",
         args.kv
     )?;
     writeln!(out, "  {:>8} {:>14} {:>14} {:>14}", "context", "model", "session", "sum, bytes")?;

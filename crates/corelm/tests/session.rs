@@ -278,6 +278,23 @@ fn plans_are_exact_at_every_address() {
 }
 
 #[test]
+fn more_workers_than_planned_are_refused() {
+    let Some(bytes) = model("stories260K-f32.gguf") else { return };
+    let image = Image::parse(&bytes).unwrap();
+    let config = Config::from_image(&image).unwrap();
+    let plan = MemoryPlan::new(&image, &config, &SessionConfig { n_workers: 2, ..SMALL }).unwrap();
+    for n_workers in 1..4 {
+        let mut region = vec![MaybeUninit::uninit(); plan.bytes()];
+        let mut arena = Arena::new(&mut region);
+        let weights = Weights::resolve(&image, &config, &mut arena).unwrap();
+        let workers = Threads(n_workers);
+        let session = Session::new(Ops::scalar(), &workers, &config, weights, &plan, &mut arena);
+        let want = (n_workers > 2).then_some(SessionError::TooManyWorkers { n_workers, planned: 2 });
+        assert_eq!(session.err(), want);
+    }
+}
+
+#[test]
 fn plans_refuse_what_cannot_be() {
     let Some(bytes) = model("gpt2-tiny-random-f32.gguf") else { return };
     let image = Image::parse(&bytes).unwrap();
@@ -289,6 +306,8 @@ fn plans_refuse_what_cannot_be() {
     assert_eq!(plan(129, 1, KvType::F16), Err(PlanError::ContextTooLong { n_ctx: 129, max: 128 }));
     assert_eq!(plan(0, 1, KvType::F16), Err(PlanError::NoContext));
     assert_eq!(plan(1, 0, KvType::F16), Err(PlanError::NoBatch));
+    let idle = SessionConfig { n_ctx: 1, n_batch: 1, kv_type: KvType::F16, n_workers: 0 };
+    assert_eq!(MemoryPlan::new(&image, &config, &idle), Err(PlanError::NoWorkers));
     let ragged = KvError::RaggedHead { head_dim: 16, block: 32 };
     assert_eq!(plan(8, 1, KvType::Q8_0), Err(PlanError::Kv(ragged)));
 

@@ -176,6 +176,7 @@ macro_rules! define_accumulate {
         }
 
         #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+        #[allow(unused_variables)] // not all sums begin with something of the block
         fn $two(acc: &mut [[Results; 2]], x: &[BlockQ8], stride: usize, panels: [&[$ty]; 2]) {
             if !is_enough(x.len(), stride, panels[0].len(), acc.len()) {
                 return;
@@ -238,10 +239,10 @@ define_accumulate!(
     accumulate_two_q4_1,
     PanelQ4_1,
     |panel| ([scales(&panel.d), scales(&panel.m)], load_nibbles(&panel.qs)),
-    |_x| _mm512_setzero_si512(),
+    |x| _mm512_setzero_si512(),
     |acc, sum, w| {
-        let acc = _mm512_fmadd_ps(sum, _mm512_mul_ps(w[0], _mm512_set1_ps(_x.d)), acc);
-        _mm512_fmadd_ps(_mm512_set1_ps(_x.offset as f32 * -0.125 * _x.d), w[1], acc)
+        let acc = _mm512_fmadd_ps(sum, _mm512_mul_ps(w[0], _mm512_set1_ps(x.d)), acc);
+        _mm512_fmadd_ps(_mm512_set1_ps(x.offset as f32 * -0.125 * x.d), w[1], acc)
     }
 );
 
