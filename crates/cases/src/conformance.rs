@@ -98,6 +98,7 @@ pub const TESTS: &[Test] = tests![
     },
     attention::{
         attend_matches_reference,
+        attend_together_is_attend_alone,
         attend_over_one_position_copies_it,
     },
     engine::{

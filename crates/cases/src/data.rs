@@ -17,9 +17,14 @@ pub fn f32s<'a>(arena: &mut Arena<'a>, n: usize, seed: u64) -> &'a mut [f32] {
     arena.alloc_with(n, |_| random.unit()).expect("test memory")
 }
 
-/// Memory for one worker, for attention over up to `n` positions.
-pub fn workspace<'a>(arena: &mut Arena<'a>, n: usize) -> Workspace<'a> {
-    let n_lines = Workspace::lines(n).unwrap_or(Workspace::LINES);
+/// Memory for one worker, for products.
+pub fn workspace<'a>(arena: &mut Arena<'a>) -> Workspace<'a> {
+    Workspace::new(arena.alloc(Workspace::LINES, Line::ZERO).expect("test memory"))
+}
+
+/// Memory for one worker, for attention over up to `n` positions of any type.
+pub fn attention_workspace<'a>(arena: &mut Arena<'a>, n: usize, head_dim: usize) -> Workspace<'a> {
+    let n_lines = Workspace::lines(n, head_dim, true).expect("test memory");
     Workspace::new(arena.alloc(n_lines, Line::ZERO).expect("test memory"))
 }
 

@@ -9,19 +9,15 @@
 //! embedding); Ainslie et al. 2023 (grouped queries); Radford et al. 2019 (GPT-2). Rotation pairs by architecture and
 //! quantized activations are those of ggml.
 
-use core::num::NonZeroUsize;
 use core::ops::Range;
-use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::Token;
 use crate::config::{Config, RopePairing};
 use crate::kv_cache::{KvCache, KvType};
-use crate::ops::{
-    Activations, BlockQ8, F32, GgmlType, Line, Matrix, Ops, QK, Rotation, TileMut, Workspace,
-    for_each_columns,
-};
+use crate::ops::{Activations, BlockQ8, F32, GgmlType, Matrix, Ops, QK, Rotation};
 use crate::weights::Weights;
 
+mod attend;
 mod crew;
 mod cursor;
 mod scratch;
@@ -176,59 +172,6 @@ impl Forward<'_, '_> {
             self.kv.store(ops, layer, i, k, v).ok()?;
         }
         Some(())
-    }
-
-    /// att = softmax(q . K^T / sqrt(head_dim)) . V over the positions up to the token's own.
-    ///
-    /// A unit is a token and a key and value head, with all query heads that share it.
-    fn attend(&mut self, layer: usize, units: Range<usize>) -> Option<()> {
-        let n_heads = self.config.n_kv_heads;
-        let (mut unit, end) = (units.start, units.end);
-        while unit < end {
-            let (token, head) = (unit.checked_div(n_heads)?, unit.checked_rem(n_heads)?);
-            // What is left of a token, or as many whole tokens as there are.
-            let (n_tokens, heads) = match end.wrapping_sub(unit) {
-                n if head != 0 || n < n_heads => (1, head..n_heads.min(head.wrapping_add(n))),
-                n => (n.checked_div(n_heads)?, 0..n_heads),
-            };
-            unit = unit.wrapping_add(n_tokens.wrapping_mul(heads.len()));
-            self.attend_tokens(layer, token..token.wrapping_add(n_tokens), heads)?;
-        }
-        Some(())
-    }
-
-    /// The same for some tokens and the same heads of each; the workers share out the query heads, a few at a time.
-    fn attend_tokens(&mut self, layer: usize, tokens: Range<usize>, heads: Range<usize>) -> Option<()> {
-        let (ops, config, widths, kv, s) = (self.ops, self.config, self.widths, &self.kv, &mut self.s);
-        let Crew { workers, lines, lines_each } = &mut self.crew;
-        let scale = 1.0 / libm::sqrtf(config.head_dim as f32);
-        let width = config.group.get().checked_mul(config.head_dim)?; // of the heads of one key and value head
-        let part = NonZeroUsize::new(widths.together.checked_mul(config.head_dim)?)?;
-        let qkv = &*s.qkv;
-        // Some query heads of token `i`, which begin at value `start` of those asked for.
-        let attend = |i: usize, start: usize, att: &mut [f32], workspace: &mut Workspace<'_>| {
-            let n = kv.len().checked_add(i)?.checked_add(1)?;
-            let start = start.checked_add(heads.start.checked_mul(width)?)?;
-            let head = start.checked_div(width)?;
-            let q = row(qkv, widths.qkv, i)?.get(start..start.checked_add(att.len())?)?; // (together, head_dim)
-            ops.attend(att, q, kv.keys(layer, head, n)?, kv.values(layer, head, n)?, scale, workspace);
-            Some(())
-        };
-        let rows = tokens.start.checked_mul(widths.q)?..tokens.end.checked_mul(widths.q)?;
-        let att = TileMut::new(s.att.get_mut(rows)?, widths.q); // (tokens, n_kv_heads * width)
-        let (att, _) = att.split_at_col(heads.end.checked_mul(width)?);
-        let (_, att) = att.split_at_col(heads.start.checked_mul(width)?);
-        let is_done = AtomicBool::new(true);
-        let for_part = |columns: Range<usize>, mut att: TileMut<'_>, lines: &mut [Line]| {
-            let workspace = &mut Workspace::new(lines);
-            for (row, i) in tokens.clone().enumerate() {
-                if att.row_mut(row).and_then(|att| attend(i, columns.start, att, workspace)).is_none() {
-                    is_done.store(false, Ordering::Relaxed);
-                }
-            }
-        };
-        for_each_columns(*workers, att, part, lines, *lines_each, &for_part);
-        is_done.into_inner().then_some(())
     }
 
     /// att, as its projection reads it.

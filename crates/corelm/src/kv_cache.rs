@@ -9,7 +9,7 @@ use core::ops::Range;
 
 use crate::arena::{Arena, Layout};
 use crate::error::ArenaError;
-use crate::ops::{Block, BlockQ8_0, F16, F32, GgmlType, MAX_QUANTIZED_HEAD_DIM, Matrix, Ops, Rows};
+use crate::ops::{Block, BlockQ8_0, F16, F32, GgmlType, Matrix, Ops, Rows};
 
 /// How cached values are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,13 +68,6 @@ pub enum KvError {
         /// Values in a block.
         block: usize,
     },
-    /// Heads are wider than attention reads from quantized storage.
-    WideHead {
-        /// Values in a head.
-        head_dim: usize,
-        /// The most there may be.
-        max: usize,
-    },
     /// The arena has no room.
     Arena(ArenaError),
 }
@@ -107,7 +100,7 @@ impl<'a> KvCache<'a> {
     ///
     /// # Errors
     ///
-    /// [`KvError::RaggedHead`] or [`KvError::WideHead`] when Q8_0 does not do for the heads; [`KvError::Arena`] when the
+    /// [`KvError::RaggedHead`] when Q8_0 does not do for the heads; [`KvError::Arena`] when the
     /// size overflows.
     pub fn layout(shape: KvShape, kv_type: KvType) -> Result<Layout, KvError> {
         let n_blocks = shape.n_blocks(kv_type)?;
@@ -225,7 +218,6 @@ impl KvError {
             Self::Full { .. } => 210,
             Self::BadRow { .. } => 211,
             Self::RaggedHead { .. } => 212,
-            Self::WideHead { .. } => 213,
             Self::Arena(error) => error.code(),
         }
     }
@@ -245,9 +237,6 @@ impl fmt::Display for KvError {
             Self::RaggedHead { head_dim, block } => {
                 write!(f, "heads of {head_dim} values are not whole blocks of {block}: take another kv type")
             }
-            Self::WideHead { head_dim, max } => {
-                write!(f, "heads of {head_dim} values are wider than {max}: take another kv type")
-            }
             Self::Arena(error) => error.fmt(f),
         }
     }
@@ -261,9 +250,6 @@ impl KvShape {
         let block = kv_type.ggml_type().block_values();
         if self.head_dim == 0 || self.head_dim % block != 0 {
             return Err(KvError::RaggedHead { head_dim: self.head_dim, block: block.get() });
-        }
-        if kv_type == KvType::Q8_0 && self.head_dim > MAX_QUANTIZED_HEAD_DIM {
-            return Err(KvError::WideHead { head_dim: self.head_dim, max: MAX_QUANTIZED_HEAD_DIM });
         }
         (self.head_dim / block)
             .checked_mul(self.n_ctx)
@@ -465,9 +451,6 @@ mod tests {
         let ragged = KvShape { head_dim: 48, ..SHAPE };
         let error = KvError::RaggedHead { head_dim: 48, block: 32 };
         assert_eq!(KvCache::layout(ragged, KvType::Q8_0), Err(error));
-        let wide = KvShape { head_dim: 544, ..SHAPE };
-        assert_eq!(KvCache::layout(wide, KvType::Q8_0), Err(KvError::WideHead { head_dim: 544, max: 512 }));
-        assert!(KvCache::layout(wide, KvType::F16).is_ok());
         let huge = KvShape { n_ctx: usize::MAX, ..SHAPE };
         assert_eq!(KvCache::layout(huge, KvType::F32), Err(KvError::Arena(ArenaError::TooLarge)));
     }

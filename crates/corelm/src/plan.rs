@@ -114,8 +114,11 @@ impl MemoryPlan {
         let packed = Weights::packed_layout(image, config, Layout::new())?;
         let tokenizer = Tokenizer::layout(image, Layout::new())?;
         let kv_cache = KvCache::layout(kv_shape, session_config.kv_type)?;
-        let scratch =
-            Scratch::layout(widths, session_config.n_batch)?.then(Crew::layout(&session_config)?)?;
+        let scratch = Scratch::layout(widths, session_config.n_batch)?.then(Crew::layout(
+            &kv_shape,
+            widths,
+            &session_config,
+        )?)?;
         let sampler = Sampler::layout(config.vocab_size)?;
         let model = weights.then(tokenizer)?;
         let session = kv_cache.then(scratch)?.then(sampler)?;

@@ -148,7 +148,7 @@ impl<'a, 'm> Session<'a, 'm> {
             rotation: Rotation::new(widths.rope, base, scale, factors),
             kv: KvCache::new(plan.kv_shape, plan.session_config.kv_type, arena)?,
             s: Scratch::new(widths, n_batch, arena)?,
-            crew: Crew::new(workers, &plan.session_config, arena)?,
+            crew: Crew::new(workers, &plan.kv_shape, widths, &plan.session_config, arena)?,
             m: 0,
             wants_logits: false,
             is_finite: true,

@@ -11,7 +11,7 @@ use corelm::config::Architecture;
 use corelm::gguf::Value;
 use corelm::gguf::writer::{Sink, SinkFull, Writer};
 use corelm::kv_cache::KvType;
-use corelm::ops::{GgmlType, Single};
+use corelm::ops::{GgmlType, POSITIONS, Single};
 use corelm::plan::SessionConfig;
 use support::{Threads, backends, with_session};
 
@@ -306,19 +306,25 @@ fn gpt2_with_biases_everywhere() {
 }
 
 #[test]
-fn quantized_caches_do_not_depend_on_batches_slices_or_workers() {
+fn caches_do_not_depend_on_batches_slices_or_workers() {
     let bytes = Made::new(Architecture::Llama, 2, 32, 24, false).bytes();
+    // Long enough for workers to share out positions, in the last steps.
+    let tokens: Vec<u32> = (0..2 * POSITIONS as u32 + 5).map(|i| i * 7 % VOCAB as u32).collect();
+    let (prompt, steps) = tokens.split_at(tokens.len() - 3);
     for ops in backends() {
-        let run = |n_batch, n_workers| {
-            let config = SessionConfig { n_ctx: 16, n_batch, kv_type: KvType::Q8_0, n_workers: 1 };
-            with_session(&bytes, ops, &Threads(n_workers), config, |session| {
-                let logits = session.prefill(&TOKENS).unwrap();
-                logits.iter().map(|x| x.to_bits()).collect::<Vec<_>>()
-            })
-        };
-        let want = run(1, 1);
-        for (n_batch, n_workers) in [(2, 1), (9, 1), (4, 3)] {
-            assert!(run(n_batch, n_workers) == want, "{ops:?} {n_batch} {n_workers}");
+        for kv_type in [KvType::F32, KvType::F16, KvType::Q8_0] {
+            let run = |n_batch, n_workers| {
+                let config = SessionConfig { n_ctx: tokens.len(), n_batch, kv_type, n_workers };
+                with_session(&bytes, ops, &Threads(n_workers), config, |session| {
+                    let mut logits = session.prefill(prompt).unwrap().to_vec();
+                    steps.iter().for_each(|&token| logits.extend(session.step(token).unwrap()));
+                    logits.iter().map(|x| x.to_bits()).collect::<Vec<_>>()
+                })
+            };
+            let want = run(16, 1);
+            for (n_batch, n_workers) in [(1, 1), (9, 1), (100, 3)] {
+                assert!(run(n_batch, n_workers) == want, "{ops:?} {kv_type:?} {n_batch} {n_workers}");
+            }
         }
     }
 }

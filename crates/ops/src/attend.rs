@@ -1,116 +1,317 @@
-//! Attention of a few query heads that share a key and value head, streaming over a KV cache.
+//! [`Attention`]: a few queries over the keys and values that they share, one block of positions after the other.
 //!
-//! Keys and values are read once. Where weights need not be rounded, a running maximum lets them pass by chunk after
-//! chunk. Before values of F16 weights are halves, as in ggml, and must be final before they are rounded: there the scores
-//! of all positions are kept in the caller's memory in between.
+//! A block's weights and the sum of its values are made by themselves and put together in the order of the positions. So
+//! what a query gets depends neither on who did which block nor on the queries beside it. Keys and values are read once,
+//! in one pass where weights need not be rounded (Milakov and Gimelshein 2018). Before values of F16 weights are halves,
+//! as in ggml, and must be final before they are rounded: there they are kept until the last block's are known.
+
+use core::ops::Range;
 
 use crate::block::QK;
 use crate::product::Activations;
 use crate::table::Ops;
 use crate::tile::TileMut;
 use crate::view::Matrix;
-use crate::workspace::{ProductSpace, QUERIES, Workspace};
+use crate::workspace::{AttentionSpace, ProductSpace, Workspace};
 
-/// Positions whose scores are on the stack at once.
-const CHUNK: usize = 32;
+/// Queries that pass over a cache together: whole tiles of every back-end's products.
+pub const QUERIES: usize = 12;
 
-/// See [`Ops::attend`].
-pub(crate) fn attend(
+/// Positions of one block.
+pub const POSITIONS: usize = 256;
+
+/// Keys and values of one head, and how queries read them.
+#[derive(Clone, Copy, Debug)]
+pub struct Attention<'k> {
     ops: Ops,
-    dst: &mut [f32],
-    q: &[f32],
-    keys: Matrix<'_>,
-    values: Matrix<'_>,
+    keys: Matrix<'k>,
+    values: Matrix<'k>,
     scale: f32,
-    workspace: &mut Workspace<'_>,
-) {
-    let head_dim = keys.cols();
-    let n_blocks = head_dim / QK;
-    let Workspace { product, q8, scores } = workspace;
-    debug_assert!(
-        !keys.is_quantized() || QUERIES * n_blocks <= q8.len(),
-        "attend: head too wide for a quantized cache"
-    );
-    let width = QUERIES.saturating_mul(head_dim).max(1);
-    for (dst, q) in dst.chunks_mut(width).zip(q.chunks(width)) {
-        let rows = q.len().checked_div(head_dim).unwrap_or(0);
-        let Some(q8) = q8.get_mut(..if keys.is_quantized() { rows * n_blocks } else { 0 }) else { return };
-        if keys.is_quantized() {
-            for (i, q) in q.chunks_exact(head_dim.max(1)).enumerate() {
-                ops.quantize_q8(q8.get_mut(i..).unwrap_or(&mut []), rows, q);
+}
+
+/// Queries of tokens in a row, some heads of each.
+#[derive(Clone, Copy, Debug)]
+pub struct Queries<'q> {
+    /// Those of token `i` begin at `i * stride`.
+    pub values: &'q [f32],
+    /// Values from one token to the next.
+    pub stride: usize,
+}
+
+/// What a query gets of one block of positions.
+struct Cell<'c> {
+    /// The largest score; once all blocks are known, the block's share for every unit of its weights.
+    max: &'c mut f32,
+    /// Sum of the weights `e^(score - max)`.
+    sum: &'c mut f32,
+    /// Sum of the values by weight.
+    values: &'c mut [f32],
+    /// The weights, where they wait to be rounded.
+    weights: &'c mut [f32],
+}
+
+impl<'c> Cell<'c> {
+    fn of(values: &'c mut [f32], head_dim: usize) -> Option<Self> {
+        let [max, sum, rest @ ..] = values else { return None };
+        let (values, weights) = rest.split_at_mut_checked(head_dim)?;
+        Some(Self { max, sum, values, weights })
+    }
+}
+
+/// Queries that are worked on together: rows of scratch, the heads of the first token first.
+#[derive(Clone, Copy)]
+struct Group {
+    tokens: usize,
+    heads: usize,
+    /// Positions that the last token sees; each token before it sees one less.
+    n: usize,
+}
+
+impl Group {
+    fn rows(self) -> usize {
+        self.tokens * self.heads
+    }
+
+    /// The positions of a block.
+    fn block(self, i: usize) -> Range<usize> {
+        (i * POSITIONS).min(self.n)..(i * POSITIONS + POSITIONS).min(self.n)
+    }
+
+    /// How many positions of a block the query of a row sees.
+    fn seen(self, row: usize, block: &Range<usize>) -> usize {
+        let token = row.checked_div(self.heads).unwrap_or(0);
+        let n = (self.n + token + 1).saturating_sub(self.tokens);
+        n.min(block.end).saturating_sub(block.start)
+    }
+}
+
+/// Blocks that `n` positions make.
+pub const fn n_blocks(n: usize) -> usize {
+    n.div_ceil(POSITIONS)
+}
+
+/// Values that a query keeps of one block.
+pub const fn cell_len(head_dim: usize, is_rounded: bool) -> usize {
+    head_dim.saturating_add(if is_rounded { 2 + POSITIONS } else { 2 })
+}
+
+impl<'k> Attention<'k> {
+    /// Attention to `keys` and `values`, `(n, head_dim)` of F32, F16, BF16 or Q8_0; products are multiplied by `scale`.
+    pub fn new(ops: Ops, keys: Matrix<'k>, values: Matrix<'k>, scale: f32) -> Self {
+        let is_square = keys.cols() == values.cols() && keys.rows() == values.rows();
+        debug_assert!(is_square, "attention: shapes disagree");
+        Self { ops, keys, values, scale }
+    }
+
+    /// `dst[t][h] = sum over j of softmax(q[t][h] . keys[j] * scale)_j * values[j]`
+    ///
+    /// `dst` `(tokens, heads * head_dim)`. The last token sees all positions, each token before it one less; a query that
+    /// sees none gets zeros. With values of F16 the weights `softmax(..)_j` are rounded to halves, as ggml does it; `q` then
+    /// had better be rounded too ([`Ops::round_to_f16`]). What a token doesn't see must be finite all the same.
+    ///
+    /// `workspace` is one of [`Workspace::lines`] for all positions.
+    pub fn attend(&self, dst: &mut TileMut<'_>, q: Queries<'_>, workspace: &mut Workspace<'_>) {
+        let head_dim = self.head_dim();
+        let (tokens, heads) = (dst.rows(), dst.cols() / head_dim);
+        let tokens_at_once = QUERIES.checked_div(heads).unwrap_or(0).max(1);
+        for start in (0..tokens).step_by(tokens_at_once) {
+            for head in (0..heads).step_by(QUERIES) {
+                let end = (start + tokens_at_once).min(tokens);
+                let n = (self.keys.rows() + end).saturating_sub(tokens);
+                let group = Group { tokens: end - start, heads: (heads - head).min(QUERIES), n };
+                let columns = head * head_dim..(head + group.heads) * head_dim;
+                let q =
+                    q.values.get(start * q.stride + columns.start..).map(|values| Queries { values, ..q });
+                let Some(q) = q else { return };
+                self.attend_group(&mut dst.reborrow().slice(start..end, columns), q, group, workspace);
             }
         }
-        let q = Activations { rows, f32: q, q8 };
-        match values {
-            Matrix::F16(_) => attend_rounded(ops, dst, &q, keys, values, scale, product, scores),
-            _ => attend_online(ops, dst, &q, keys, values, scale, product),
+    }
+
+    fn attend_group(
+        &self,
+        dst: &mut TileMut<'_>,
+        q: Queries<'_>,
+        group: Group,
+        workspace: &mut Workspace<'_>,
+    ) {
+        let (head_dim, cell_len, n_blocks) = (self.head_dim(), self.cell_len(), n_blocks(group.n));
+        let width = n_blocks * cell_len;
+        let (space, cells, product) = &mut workspace.attention(head_dim);
+        let Some(cells) = cells.get_mut(..group.rows() * width) else {
+            debug_assert!(false, "attend: workspace of too few lines");
+            return;
+        };
+        self.take(q, group, space);
+        // The weights of the last block wait where they were made.
+        let waits_in_cell = |i| i + 1 < n_blocks;
+        for i in 0..n_blocks {
+            let cells = TileMut::new(cells, width).slice(0..group.rows(), self.columns(i));
+            self.weigh_block(cells, group, i, waits_in_cell(i), space, product);
+        }
+        cells.chunks_exact_mut(width.max(1)).for_each(|cells| self.fold(cells));
+        for i in (0..if self.is_rounded() { n_blocks } else { 0 }).rev() {
+            let cells = TileMut::new(cells, width).slice(0..group.rows(), self.columns(i));
+            self.round_block(cells, group, i, waits_in_cell(i), space);
+        }
+        let mut cells = cells.chunks_exact_mut(width.max(1));
+        for token in 0..group.tokens {
+            for dst in dst.row_mut(token).unwrap_or_default().chunks_exact_mut(head_dim) {
+                self.gather(dst, cells.next().unwrap_or_default());
+            }
         }
     }
 }
 
-/// Weights rounded to halves: all scores, then their softmax, then the values.
-#[inline(never)] // frames of their own: only one of the two is ever on the stack
-#[allow(clippy::too_many_arguments)] // operands, and the parts of one workspace
-fn attend_rounded(
-    ops: Ops,
-    dst: &mut [f32],
-    q: &Activations<'_>,
-    keys: Matrix<'_>,
-    values: Matrix<'_>,
-    scale: f32,
-    space: &mut ProductSpace<'_>,
-    scores: &mut [f32],
-) {
-    dst.fill(0.0);
-    let n = keys.rows().min(values.rows());
-    let Some(p) = scores.get_mut(..q.rows * n).filter(|p| !p.is_empty()) else { return };
-    ops.gemm_in(&mut TileMut::new(p, n), q, keys, space);
-    for p in p.chunks_exact_mut(n.max(1)) {
-        let (_, sum) = ops.softmax_chunk(p, scale, f32::NEG_INFINITY);
-        ops.scale(p, 1.0 / sum);
-        ops.round_to_f16(p);
+/// The same in steps, of which those for one block may go to different workers. Here `q` is of one token and at most
+/// [`QUERIES`] heads, `(heads, head_dim)`, and `cells` have a row for each head.
+impl Attention<'_> {
+    /// First step, for each block: its weights, relative to its largest score, and unless they are to be rounded the
+    /// values by weight. `cells` are the [`columns`](Self::columns) of the block.
+    pub fn weigh(&self, cells: TileMut<'_>, q: &[f32], block: usize, workspace: &mut Workspace<'_>) {
+        debug_assert!(cells.rows() <= QUERIES, "weigh: too many heads");
+        let group = Group { tokens: 1, heads: cells.rows(), n: self.keys.rows() };
+        let (space, _, product) = &mut workspace.attention(self.head_dim());
+        self.take(Queries { values: q, stride: q.len() }, group, space);
+        self.weigh_block(cells, group, block, true, space, product);
     }
-    ops.accumulate(dst, p, n, values);
+
+    /// Second step, for all cells of a head: what the weights of each are worth.
+    pub fn fold(&self, cells: &mut [f32]) {
+        let (cell_len, head_dim) = (self.cell_len(), self.head_dim());
+        let mut each = |f: &mut dyn FnMut(Cell<'_>)| {
+            cells.chunks_exact_mut(cell_len).filter_map(|cell| Cell::of(cell, head_dim)).for_each(f);
+        };
+        let (mut max, mut sum) = (f32::NEG_INFINITY, 0.0);
+        each(&mut |cell| max = cell.max.max(max));
+        each(&mut |cell| {
+            *cell.max = libm::expf(*cell.max - max);
+            sum += *cell.max * *cell.sum;
+        });
+        each(&mut |cell| *cell.max /= sum);
+    }
+
+    /// Third step, for each block, where weights are [rounded](Self::is_rounded): final weights and the values by them.
+    pub fn round(&self, cells: TileMut<'_>, block: usize, workspace: &mut Workspace<'_>) {
+        let group = Group { tokens: 1, heads: cells.rows(), n: self.keys.rows() };
+        let (space, ..) = &mut workspace.attention(self.head_dim());
+        self.round_block(cells, group, block, true, space);
+    }
+
+    /// Last step: what one head gets, `(head_dim)`, from all its cells.
+    pub fn gather(&self, dst: &mut [f32], cells: &mut [f32]) {
+        dst.fill(0.0);
+        for cell in cells.chunks_exact_mut(self.cell_len()) {
+            let Some(cell) = Cell::of(cell, self.head_dim()) else { return };
+            let share = if self.is_rounded() { 1.0 } else { *cell.max };
+            self.ops.axpy(dst, share, cell.values);
+        }
+    }
+
+    /// Whether weights are rounded before they meet the values.
+    pub fn is_rounded(&self) -> bool {
+        matches!(self.values, Matrix::F16(_))
+    }
+
+    /// Where the cells of a block are in a row of all of them.
+    pub fn columns(&self, block: usize) -> Range<usize> {
+        block.saturating_mul(self.cell_len())..block.saturating_add(1).saturating_mul(self.cell_len())
+    }
+
+    fn head_dim(&self) -> usize {
+        self.keys.cols().max(1)
+    }
+
+    fn cell_len(&self) -> usize {
+        cell_len(self.head_dim(), self.is_rounded())
+    }
+
+    /// Puts the queries of a group side by side, and as products with the keys read them.
+    fn take(&self, q: Queries<'_>, group: Group, space: &mut AttentionSpace<'_>) {
+        let (head_dim, rows) = (self.head_dim(), group.rows());
+        let width = group.heads * head_dim;
+        let tokens = q.values.chunks(q.stride.max(1)).take(group.tokens);
+        space.q.chunks_exact_mut(width.max(1)).zip(tokens).for_each(|(to, q)| copy(to, q));
+        if self.keys.is_quantized() {
+            let q8 = space.q8.get_mut(..rows * (head_dim / QK)).unwrap_or_default();
+            for (row, q) in space.q.chunks_exact(head_dim).take(rows).enumerate() {
+                self.ops.quantize_q8(q8.get_mut(row..).unwrap_or_default(), rows, q);
+            }
+        }
+    }
+
+    fn weigh_block(
+        &self,
+        mut cells: TileMut<'_>,
+        group: Group,
+        block: usize,
+        waits_in_cell: bool,
+        space: &mut AttentionSpace<'_>,
+        product: &mut ProductSpace<'_>,
+    ) {
+        let (rows, block) = (group.rows(), group.block(block));
+        let Some(weights) = space.weights.get_mut(..rows * POSITIONS) else { return };
+        let q = Activations {
+            rows,
+            f32: space.q.get(..rows * self.head_dim()).unwrap_or_default(),
+            q8: space.q8.get(..rows * (self.head_dim() / QK)).unwrap_or_default(),
+        };
+        let mut scores = TileMut::new(weights, POSITIONS).slice(0..rows, 0..block.len());
+        self.ops.gemm_in(&mut scores, &q, self.keys.slice_rows(block.clone()), product);
+        for (row, weights) in weights.chunks_exact_mut(POSITIONS).enumerate() {
+            let cell = cells.row_mut(row).and_then(|cell| Cell::of(cell, self.head_dim()));
+            let (Some(cell), Some(weights)) = (cell, weights.get_mut(..block.len())) else { return };
+            let (seen, unseen) = weights.split_at_mut(group.seen(row, &block));
+            (*cell.max, *cell.sum) = self.ops.softmax_chunk(seen, self.scale, f32::NEG_INFINITY);
+            unseen.fill(0.0);
+            if waits_in_cell {
+                copy(cell.weights, weights);
+            }
+        }
+        if !self.is_rounded() {
+            self.add_values(cells, block, space);
+        }
+    }
+
+    fn round_block(
+        &self,
+        mut cells: TileMut<'_>,
+        group: Group,
+        block: usize,
+        waits_in_cell: bool,
+        space: &mut AttentionSpace<'_>,
+    ) {
+        let block = group.block(block);
+        for (row, weights) in space.weights.chunks_exact_mut(POSITIONS).take(group.rows()).enumerate() {
+            let cell = cells.row_mut(row).and_then(|cell| Cell::of(cell, self.head_dim()));
+            let (Some(cell), Some(weights)) = (cell, weights.get_mut(..block.len())) else { return };
+            if waits_in_cell {
+                copy(weights, cell.weights);
+            }
+            self.ops.scale(weights, *cell.max);
+            self.ops.round_to_f16(weights);
+        }
+        self.add_values(cells, block, space);
+    }
+
+    /// The values of a block by the weights in `space`.
+    fn add_values(&self, mut cells: TileMut<'_>, block: Range<usize>, space: &mut AttentionSpace<'_>) {
+        let (head_dim, rows) = (self.head_dim(), cells.rows());
+        let Some(sums) = space.sums.get_mut(..rows * head_dim) else { return };
+        sums.fill(0.0);
+        self.ops.accumulate(sums, space.weights, POSITIONS, self.values.slice_rows(block));
+        for (row, sums) in sums.chunks_exact(head_dim).enumerate() {
+            if let Some(cell) = cells.row_mut(row).and_then(|cell| Cell::of(cell, head_dim)) {
+                copy(cell.values, sums);
+            }
+        }
+    }
 }
 
-/// One pass over the positions with a running maximum for each query (Milakov and Gimelshein 2018).
-#[inline(never)]
-fn attend_online(
-    ops: Ops,
-    dst: &mut [f32],
-    q: &Activations<'_>,
-    keys: Matrix<'_>,
-    values: Matrix<'_>,
-    scale: f32,
-    space: &mut ProductSpace<'_>,
-) {
-    let mut scores = [0.0; QUERIES * CHUNK];
-    let (mut max, mut sum) = ([f32::NEG_INFINITY; QUERIES], [0.0; QUERIES]);
-    let head_dim = keys.cols().max(1);
-    let n = keys.rows().min(values.rows());
-    dst.fill(0.0);
-    for start in (0..n).step_by(CHUNK) {
-        let end = (start + CHUNK).min(n);
-        let Some(p) = scores.get_mut(..q.rows * CHUNK) else { return };
-        let (mut tile, _) = TileMut::new(p, CHUNK).split_at_col(end - start);
-        ops.gemm_in(&mut tile, q, keys.slice_rows(start..end), space);
-        let rows = p.chunks_exact_mut(CHUNK).zip(dst.chunks_exact_mut(head_dim));
-        for ((p, dst), (max, sum)) in rows.zip(max.iter_mut().zip(&mut sum)) {
-            let Some(p) = p.get_mut(..end - start) else { return };
-            let (new_max, chunk_sum) = ops.softmax_chunk(p, scale, *max);
-            // What was summed under the old maximum shrinks to the new one; at first that is nothing, e^-inf.
-            if new_max != *max {
-                let shrink = libm::expf(*max - new_max);
-                ops.scale(dst, shrink);
-                *sum *= shrink;
-            }
-            (*max, *sum) = (new_max, *sum + chunk_sum);
-        }
-        ops.accumulate(dst, p, CHUNK, values.slice_rows(start..end));
-    }
-    if n > 0 {
-        for (dst, sum) in dst.chunks_exact_mut(head_dim).zip(sum) {
-            ops.scale(dst, 1.0 / sum);
-        }
+/// As much of `src` as `dst` takes.
+fn copy(dst: &mut [f32], src: &[f32]) {
+    let n = dst.len().min(src.len());
+    if let (Some(dst), Some(src)) = (dst.get_mut(..n), src.get(..n)) {
+        dst.copy_from_slice(src); // equally long
     }
 }

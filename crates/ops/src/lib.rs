@@ -87,6 +87,7 @@ pub mod workers;
 #[allow(unsafe_code)]
 pub mod workspace;
 
+pub use attend::{Attention, POSITIONS, QUERIES, Queries, cell_len};
 pub use block::{Bf16, Block, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, F32, GgmlType, QK};
 pub use cpu::{Feature, Features};
 pub use panel::{BlockQ8, PANEL_ROWS, Panel};
@@ -95,5 +96,5 @@ pub use rope::Rotation;
 pub use table::{Backend, Ops};
 pub use tile::TileMut;
 pub use view::{Matrix, Packed, Rows, ViewError};
-pub use workers::{Single, Workers, for_each_columns};
-pub use workspace::{Line, MAX_QUANTIZED_HEAD_DIM, QUERIES, Workspace};
+pub use workers::{PartSize, Single, Workers, for_each_tile};
+pub use workspace::{Line, Workspace};

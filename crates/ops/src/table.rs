@@ -3,7 +3,6 @@
 use core::fmt;
 
 use crate::arch;
-use crate::attend;
 use crate::block::{Bf16, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, F32, QK};
 use crate::cpu::{Feature, Features};
 use crate::lanes::LaneOps;
@@ -377,33 +376,6 @@ impl Ops {
                 | Matrix::Q8_0X16(_) => debug_assert!(false, "accumulate: not a cache type"),
             }
         }
-    }
-
-    /// Attention of one or more query heads over the same positions, each on its own:
-    /// `dst[r] = sum over j of softmax(q[r] . keys[j] * scale)_j * values[j]`.
-    ///
-    /// `q` and `dst` `(rows, head_dim)`, `keys` and `values` `(n, head_dim)` of F32, F16, BF16 or Q8_0; zeros when `n` is
-    /// 0. Keys and values are read once. With values of F16 the weights `softmax(..)_j` are rounded to halves, as ggml
-    /// does it (`q` then had better be rounded too: [`round_to_f16`](Self::round_to_f16)), and `workspace` is one of
-    /// [`Workspace::lines(n)`](Workspace::lines). A Q8_0 cache takes `head_dim` up to
-    /// [`MAX_QUANTIZED_HEAD_DIM`](crate::MAX_QUANTIZED_HEAD_DIM).
-    pub fn attend(
-        self,
-        dst: &mut [f32],
-        q: &[f32],
-        keys: Matrix<'_>,
-        values: Matrix<'_>,
-        scale: f32,
-        workspace: &mut Workspace<'_>,
-    ) {
-        debug_assert!(
-            dst.len() == q.len()
-                && q.len().is_multiple_of(keys.cols().max(1))
-                && keys.cols() == values.cols()
-                && keys.rows() == values.rows(),
-            "attend: shapes disagree"
-        );
-        attend::attend(self, dst, q, keys, values, scale, workspace);
     }
 }
 

@@ -47,6 +47,22 @@ impl<'a> TileMut<'a> {
         Some(unsafe { core::slice::from_raw_parts_mut(self.origin.as_ptr().add(i * self.stride), self.cols) })
     }
 
+    /// This tile's part of `N` rows from `first` on, or `None` when there are not so many.
+    pub fn rows_mut<const N: usize>(&mut self, first: usize) -> Option<[&mut [f32]; N]> {
+        if self.rows.checked_sub(first)? < N {
+            return None;
+        }
+        let row = |i| {
+            // SAFETY: these rows of the matrix exist and differ, this tile's columns lie inside them and are borrowed by
+            // `self` alone.
+            unsafe {
+                let start = self.origin.as_ptr().add((first + i) * self.stride);
+                core::slice::from_raw_parts_mut(start, self.cols)
+            }
+        };
+        Some(core::array::from_fn(row))
+    }
+
     /// The same tile for a shorter time.
     pub fn reborrow(&mut self) -> TileMut<'_> {
         TileMut { borrow: PhantomData, ..*self }
@@ -54,24 +70,31 @@ impl<'a> TileMut<'a> {
 
     /// The columns before `col` and those from it on; `col` is cut to [`cols`](Self::cols).
     pub fn split_at_col(self, col: usize) -> (TileMut<'a>, TileMut<'a>) {
-        let col = col.min(self.cols);
+        let (rows, col) = (0..self.rows, col.min(self.cols));
         // SAFETY: the two ranges are disjoint and `self` is gone.
-        unsafe { (self.columns(0..col), self.columns(col..self.cols)) }
+        unsafe { (self.part(rows.clone(), 0..col), self.part(rows, col..self.cols)) }
     }
 
-    /// The columns of `range`, cut to those there are.
+    /// Some rows of some columns alone, cut to those there are.
+    pub fn slice(self, rows: Range<usize>, cols: Range<usize>) -> TileMut<'a> {
+        // SAFETY: `self` is gone.
+        unsafe { self.part(rows, cols) }
+    }
+
+    /// The same, while `self` stays.
     ///
     /// # Safety
     ///
-    /// While the result lives, nothing else may touch these columns: neither `self` nor another tile of it.
-    pub(crate) unsafe fn columns(&self, range: Range<usize>) -> TileMut<'a> {
-        let end = range.end.min(self.cols);
-        let start = range.start.min(end);
+    /// While the result lives, nothing else may touch these elements: neither `self` nor another tile of them.
+    pub(crate) unsafe fn part(&self, rows: Range<usize>, cols: Range<usize>) -> TileMut<'a> {
+        let (top, bottom) = (rows.start.min(self.rows), rows.end.min(self.rows));
+        let (left, right) = (cols.start.min(self.cols), cols.end.min(self.cols));
+        let rows = bottom.saturating_sub(top);
         // A tile without rows has no element to point at, and its origin may be the end of an empty slice.
-        let skip = if self.rows == 0 { 0 } else { start };
-        // SAFETY: `start <= cols`, and with a row there are `cols` elements behind `origin`.
+        let skip = if rows == 0 { 0 } else { top * self.stride + left };
+        // SAFETY: row `top < rows` of the matrix exists, and `left <= cols`.
         let origin = unsafe { self.origin.add(skip) };
-        TileMut { origin, rows: self.rows, cols: end - start, stride: self.stride, borrow: PhantomData }
+        TileMut { origin, rows, cols: right.saturating_sub(left), stride: self.stride, borrow: PhantomData }
     }
 }
 
@@ -89,7 +112,8 @@ mod tests {
             middle.row_mut(i).unwrap().fill(2.0);
             right.row_mut(i).unwrap().fill(3.0);
         }
-        assert!(left.row_mut(3).is_none());
+        assert!(left.row_mut(3).is_none() && left.rows_mut::<3>(1).is_none());
+        assert_eq!(left.rows_mut::<2>(1).unwrap(), [[1.0; 2]; 2]);
         assert_eq!((left.cols(), middle.cols(), right.cols(), right.rows()), (2, 1, 2, 3));
         assert_eq!(values[5..10], [1.0, 1.0, 2.0, 3.0, 3.0]);
         assert_eq!(values[15..], [0.0, 0.0]);

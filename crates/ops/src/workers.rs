@@ -34,21 +34,31 @@ impl Workers for Single {
     }
 }
 
-/// Calls `body(columns, tile, scratch)` for parts of `cols_per_part` columns (the last may be narrower) that cover `dst`.
+/// Rows and columns of the parts that [`for_each_tile`] cuts a matrix into.
+#[derive(Clone, Copy, Debug)]
+pub struct PartSize {
+    /// Rows; the last part of a column may have fewer.
+    pub rows: NonZeroUsize,
+    /// Columns; the last part of a row may have fewer.
+    pub cols: NonZeroUsize,
+}
+
+/// Calls `body(rows, columns, tile, scratch)` for parts that cover `dst`, all parts of a column one after the other.
 ///
-/// `columns` counts from `dst`'s first column. Each worker has `scratch_len` elements of `scratch` for all its parts; where
-/// there are not enough for all workers, the last of them do nothing. Returns when all parts are done.
+/// `rows` and `columns` count from `dst`'s first. Each worker has `scratch_len` elements of `scratch` for all its parts;
+/// where there are not enough for all workers, the last of them do nothing. Returns when all parts are done.
 #[allow(clippy::type_complexity)] // an alias would hide what the body is given
-pub fn for_each_columns<T: Send>(
+pub fn for_each_tile<T: Send>(
     workers: &dyn Workers,
     dst: TileMut<'_>,
-    cols_per_part: NonZeroUsize,
+    part_size: PartSize,
     scratch: &mut [T],
     scratch_len: usize,
-    body: &(dyn Fn(Range<usize>, TileMut<'_>, &mut [T]) + Sync),
+    body: &(dyn Fn(Range<usize>, Range<usize>, TileMut<'_>, &mut [T]) + Sync),
 ) {
-    let cols = dst.cols();
-    let n_parts = div_ceil(cols, cols_per_part);
+    let n_down = div_ceil(dst.rows(), part_size.rows);
+    let Some(down) = NonZeroUsize::new(n_down) else { return };
+    let n_parts = n_down.saturating_mul(div_ceil(dst.cols(), part_size.cols));
     let scratch_len = scratch_len.min(scratch.len());
     let n_places = scratch.len().checked_div(scratch_len).unwrap_or(usize::MAX);
     let scratch = Parts { origin: NonNull::from(scratch).cast::<T>(), borrow: PhantomData };
@@ -62,11 +72,11 @@ pub fn for_each_columns<T: Send>(
             core::slice::from_raw_parts_mut(origin.as_ptr(), scratch_len)
         };
         while let Some(part) = take_number(&next_part, n_parts) {
-            let start = part.saturating_mul(cols_per_part.get());
-            let columns = start..start.saturating_add(cols_per_part.get()).min(cols);
-            // SAFETY: each part is taken once, so these columns are borrowed once; `dst` itself stays unused.
-            let tile = unsafe { dst.columns(columns.clone()) };
-            body(columns, tile, scratch);
+            let rows = part_range(part % down, part_size.rows, dst.rows());
+            let cols = part_range(part / down, part_size.cols, dst.cols());
+            // SAFETY: each part is taken once, so these elements are borrowed once; `dst` itself stays unused.
+            let tile = unsafe { dst.part(rows.clone(), cols.clone()) };
+            body(rows, cols, tile, scratch);
         }
     };
     if workers.count() > 1 && n_parts > 1 {
@@ -76,6 +86,12 @@ pub fn for_each_columns<T: Send>(
     }
     // What they left, which is all where the caller is alone.
     work(0);
+}
+
+/// Part `i` of `n` things, in parts of `by`.
+fn part_range(i: usize, by: NonZeroUsize, n: usize) -> Range<usize> {
+    let start = i.saturating_mul(by.get());
+    start..start.saturating_add(by.get()).min(n)
 }
 
 /// The next number below `n`, which nobody else gets.
@@ -134,21 +150,32 @@ mod tests {
         &Threads { n: 0, lazy: false },
     ];
 
+    fn size(rows: usize, cols: usize) -> PartSize {
+        PartSize { rows: NonZeroUsize::new(rows).unwrap(), cols: NonZeroUsize::new(cols).unwrap() }
+    }
+
     #[test]
-    fn every_column_is_done_once() {
+    fn every_element_is_done_once() {
         for workers in ALL {
-            for part in 1..9 {
-                let mut values = [0.0f32; 2 * 7];
-                let part = NonZeroUsize::new(part).unwrap();
-                let dst = TileMut::new(&mut values, 7);
-                for_each_columns(workers, dst, part, &mut [(); 9], 1, &|columns, mut tile, _| {
-                    for i in 0..tile.rows() {
-                        for (x, c) in tile.row_mut(i).unwrap().iter_mut().zip(columns.clone()) {
-                            *x += (10 * i + c) as f32;
+            for (rows, cols) in (1..5).flat_map(|rows| (1..9).map(move |cols| (rows, cols))) {
+                let mut values = [0.0f32; 3 * 7];
+                let (dst, _) = TileMut::new(&mut values, 7).split_at_col(6);
+                for_each_tile(
+                    workers,
+                    dst,
+                    size(rows, cols),
+                    &mut [(); 9],
+                    1,
+                    &|rows, columns, mut tile, _| {
+                        for (i, row) in rows.enumerate() {
+                            for (x, c) in tile.row_mut(i).unwrap().iter_mut().zip(columns.clone()) {
+                                *x += (10 * row + c + 1) as f32;
+                            }
                         }
-                    }
-                });
-                let want: [f32; 14] = core::array::from_fn(|i| (10 * (i / 7) + i % 7) as f32);
+                    },
+                );
+                let want: [f32; 21] =
+                    core::array::from_fn(|i| if i % 7 < 6 { (10 * (i / 7) + i % 7 + 1) as f32 } else { 0.0 });
                 assert_eq!(values, want);
             }
         }
@@ -159,15 +186,14 @@ mod tests {
         for workers in ALL {
             for (n, len, places) in [(11, 3, 3), (3, 3, 1), (2, 3, 1), (5, 0, 3), (0, 0, 3)] {
                 let (mut values, mut scratch) = ([0.0f32; 2 * 7], [0usize; 11]);
-                let part = NonZeroUsize::new(2).unwrap();
                 let dst = TileMut::new(&mut values, 7);
-                for_each_columns(
+                for_each_tile(
                     workers,
                     dst,
-                    part,
+                    size(2, 2),
                     &mut scratch[..n],
                     len,
-                    &|columns, mut tile, scratch| {
+                    &|_, columns, mut tile, scratch| {
                         assert_eq!(scratch.len(), len.min(n));
                         scratch.iter_mut().for_each(|x| *x += columns.len());
                         (0..2).for_each(|i| tile.row_mut(i).unwrap().fill(1.0));

@@ -1,21 +1,15 @@
 //! [`Workspace`]: what one worker keeps while it works, in memory of the caller and not on a kernel's small stack.
 
+use crate::attend::{POSITIONS, QUERIES, cell_len, n_blocks};
 use crate::block::QK;
 use crate::panel::{BlockQ8, PANEL_ROWS, Panel, Results};
-
-/// The widest head a Q8_0 cache is read with.
-pub const MAX_QUANTIZED_HEAD_DIM: usize = 512;
-
-/// Queries that pass over a cache together: what one of them reads, the others find in the first cache.
-pub const QUERIES: usize = 4;
 
 /// What rows of activations give while panels are in the first cache; a line holds what a row gives with a panel.
 const RESULT_LINES: usize = 128;
 /// Panels that are in the first cache at a time.
 const PANEL_LINES: usize = 64;
-/// Queries, quantized.
-const Q8_LINES: usize =
-    (QUERIES * MAX_QUANTIZED_HEAD_DIM / QK * size_of::<BlockQ8>()).div_ceil(size_of::<Line>());
+/// Weights of a block of positions.
+const WEIGHT_LINES: usize = lines_of::<f32>(QUERIES * POSITIONS);
 
 /// Sixty-four bytes, a line of the cache: what the memory of a [`Workspace`] is counted in.
 #[derive(Clone, Copy, Debug)]
@@ -31,10 +25,8 @@ impl Line {
 #[derive(Debug)]
 pub struct Workspace<'w> {
     pub(crate) product: ProductSpace<'w>,
-    /// Queries, quantized.
-    pub(crate) q8: &'w mut [BlockQ8],
-    /// Scores of all positions.
-    pub(crate) scores: &'w mut [f32],
+    /// What attention works in.
+    attention: &'w mut [Line],
 }
 
 /// The part of it that a product works in.
@@ -44,14 +36,33 @@ pub(crate) struct ProductSpace<'w> {
     panels: &'w mut [Line],
 }
 
-impl<'w> Workspace<'w> {
-    /// Lines that every operation needs, attention over values of F16 apart.
-    pub const LINES: usize = RESULT_LINES + PANEL_LINES + Q8_LINES;
+/// The part of it that attention works in, for [`QUERIES`] queries of one width.
+#[derive(Debug)]
+pub(crate) struct AttentionSpace<'w> {
+    /// Queries, (row, head_dim).
+    pub q: &'w mut [f32],
+    /// The same, quantized, (head_dim / 32, row).
+    pub q8: &'w mut [BlockQ8],
+    /// Weights of a block of positions, (row, [`POSITIONS`]).
+    pub weights: &'w mut [f32],
+    /// Values by weight, (row, head_dim).
+    pub sums: &'w mut [f32],
+}
 
-    /// Lines for attention over `n` values of F16 too, for [`QUERIES`] queries at most.
-    pub const fn lines(n: usize) -> Option<usize> {
-        match n.checked_mul(QUERIES) {
-            Some(scores) => Self::LINES.checked_add(scores.div_ceil(size_of::<Line>() / size_of::<f32>())),
+impl<'w> Workspace<'w> {
+    /// Lines that products need.
+    pub const LINES: usize = RESULT_LINES + PANEL_LINES;
+
+    /// Lines for attention over `n` positions too, with weights that are rounded (values of F16) or not.
+    pub const fn lines(n: usize, head_dim: usize, is_rounded: bool) -> Option<usize> {
+        let Some(cells) = n_blocks(n).checked_mul(cell_len(head_dim, is_rounded)) else { return None };
+        let (Some(cells), Some(values)) = (cells.checked_mul(QUERIES), head_dim.checked_mul(QUERIES)) else {
+            return None;
+        };
+        let fixed = Self::LINES + WEIGHT_LINES;
+        let head = 2 * lines_of::<f32>(values) + lines_of::<BlockQ8>(values / QK);
+        match fixed.checked_add(head) {
+            Some(lines) => lines.checked_add(lines_of::<f32>(cells)),
             None => None,
         }
     }
@@ -59,11 +70,30 @@ impl<'w> Workspace<'w> {
     /// Divides `lines` up: [`LINES`](Self::LINES) of them, or as many as [`lines`](Self::lines) says.
     pub fn new(lines: &'w mut [Line]) -> Self {
         let (results, lines) = lines.split_at_mut(RESULT_LINES.min(lines.len()));
-        let (panels, lines) = lines.split_at_mut(PANEL_LINES.min(lines.len()));
-        let (q8, scores) = lines.split_at_mut(Q8_LINES.min(lines.len()));
+        let (panels, attention) = lines.split_at_mut(PANEL_LINES.min(lines.len()));
+        // SAFETY: numbers.
+        let results = unsafe { cast_mut(results) };
+        Self { product: ProductSpace { results, panels }, attention }
+    }
+
+    /// What attention of heads of that width works in, the room for what queries keep of each block, and that of products.
+    pub(crate) fn attention(
+        &mut self,
+        head_dim: usize,
+    ) -> (AttentionSpace<'_>, &mut [f32], &mut ProductSpace<'w>) {
+        let (values, mut rest) = (QUERIES.saturating_mul(head_dim), &mut *self.attention);
+        let mut take = |n: usize| {
+            let (taken, left) = core::mem::take(&mut rest).split_at_mut_checked(n).unwrap_or_default();
+            rest = left;
+            taken
+        };
+        let parts =
+            [values / QK * size_of::<BlockQ8>() / size_of::<f32>(), values, values, QUERIES * POSITIONS];
+        let [q8, q, sums, weights] = parts.map(|n| take(lines_of::<f32>(n)));
         // SAFETY: numbers, and a `repr(C)` struct of 4 + 4 + 32 bytes aligned to 4: no padding, no invalid pattern.
-        let (results, q8, scores) = unsafe { (cast_mut(results), cast_mut(q8), cast_mut(scores)) };
-        Self { product: ProductSpace { results, panels }, q8, scores }
+        let (q8, [q, sums, weights, cells]) =
+            unsafe { (cast_mut(q8), [q, sums, weights, rest].map(|lines| cast_mut(lines))) };
+        (AttentionSpace { q, q8, weights, sums }, cells, &mut self.product)
     }
 }
 
@@ -73,6 +103,11 @@ impl ProductSpace<'_> {
         // SAFETY: a panel is bytes without padding and takes every pattern, as its trait says.
         (self.results, unsafe { cast_mut(self.panels) })
     }
+}
+
+/// Lines that hold `n` of `T`.
+const fn lines_of<T>(n: usize) -> usize {
+    n.saturating_mul(size_of::<T>()).div_ceil(size_of::<Line>())
 }
 
 /// As many `T` as fit.
@@ -98,17 +133,20 @@ mod tests {
 
     #[test]
     fn parts_are_as_large_as_they_can_be() {
-        let mut lines = vec![Line::ZERO; Workspace::lines(100).unwrap()];
+        let mut lines = vec![Line::ZERO; Workspace::lines(POSITIONS + 1, 96, true).unwrap()];
         let mut space = Workspace::new(&mut lines);
-        assert!(space.scores.len() >= 100 * QUERIES);
-        assert_eq!(space.q8.len(), QUERIES * MAX_QUANTIZED_HEAD_DIM / QK);
+        let (AttentionSpace { q, q8, weights, sums }, cells, _) = space.attention(96);
+        assert_eq!((q.len(), sums.len(), q8.len()), (QUERIES * 96, QUERIES * 96, QUERIES * 3));
+        assert_eq!(weights.len(), QUERIES * POSITIONS);
+        assert_eq!(cells.len(), (QUERIES * 2 * cell_len(96, true)).next_multiple_of(16));
         let (results, panels) = space.product.split::<PanelQ4_0>();
         assert_eq!((results.len(), panels.len()), (RESULT_LINES, PANEL_LINES * 64 / size_of::<PanelQ4_0>()));
         assert_eq!(space.product.split::<PanelQ8_0>().1.len(), PANEL_LINES * 64 / size_of::<PanelQ8_0>());
         for n in [0, 1, RESULT_LINES + 1, Workspace::LINES] {
             let mut space = Workspace::new(&mut lines[..n]);
-            assert!(space.scores.is_empty() && space.product.split::<PanelQ8_0>().0.len() <= n);
+            assert!(space.attention(96).0.q.is_empty() && space.product.split::<PanelQ8_0>().0.len() <= n);
         }
-        assert_eq!(Workspace::lines(usize::MAX), None);
+        assert_eq!(Workspace::lines(usize::MAX, 64, true), None);
+        assert_eq!(Workspace::lines(64, usize::MAX, false), None);
     }
 }

@@ -126,7 +126,7 @@ fn ops_dot(ops: Ops, x: &[f32], q: &[BlockQ8_0], w: Matrix<'_>) -> f32 {
 
 #[test]
 fn gemm_is_dot_and_dot_is_right() {
-    let lines = &mut lines(0);
+    let lines = &mut [Line::ZERO; Workspace::LINES];
     let mut rng = Rng(1);
     for ops in all() {
         for ty in TYPES {
@@ -175,7 +175,7 @@ fn gemm_is_dot_and_dot_is_right() {
 /// Weights in panels give the bits of weights row by row, whole and cut anywhere, and decode to the same values.
 #[test]
 fn packing_changes_nothing() {
-    let lines = &mut lines(0);
+    let lines = &mut [Line::ZERO; Workspace::LINES];
     let mut rng = Rng(11);
     for ops in all() {
         for ty in [GgmlType::Q4_0, GgmlType::Q4_1, GgmlType::Q8_0] {
@@ -219,8 +219,17 @@ fn packing_changes_nothing() {
 }
 
 /// Memory for attention over `n` positions.
-fn lines(n: usize) -> Vec<Line> {
-    vec![Line::ZERO; Workspace::lines(n).unwrap()]
+/// For attention of some tokens' heads, one after the other, over all of the cache.
+fn lines(n: usize, head_dim: usize, ty: GgmlType) -> Vec<Line> {
+    vec![Line::ZERO; Workspace::lines(n, head_dim, ty == GgmlType::F16).unwrap()]
+}
+
+/// What `heads` heads of each of `tokens` tokens get, `q` (tokens, heads, head_dim).
+fn attend(attention: &Attention<'_>, q: &[f32], tokens: usize, lines: &mut [Line]) -> Vec<f32> {
+    let (mut dst, stride) = (vec![f32::NAN; q.len()], q.len() / tokens);
+    let q = Queries { values: q, stride };
+    attention.attend(&mut TileMut::new(&mut dst, stride), q, &mut Workspace::new(lines));
+    dst
 }
 
 fn bits(x: &[f32]) -> Vec<u32> {
@@ -510,7 +519,7 @@ fn attention_is_right() {
             (GgmlType::Q8_0, 64),
             (GgmlType::Q8_0, 512),
         ] {
-            for n in [0usize, 1, 2, 63, 64, 65, 200] {
+            for n in [0usize, 1, 2, 63, 64, 65, POSITIONS, POSITIONS + 1, 2 * POSITIONS + 9] {
                 let (k, v) = (rng.blocks(ty, n * head_dim), rng.blocks(ty, n * head_dim));
                 let keys = Matrix::new(ty, &k, n, head_dim).unwrap();
                 let values = Matrix::new(ty, &v, n, head_dim).unwrap();
@@ -525,20 +534,10 @@ fn attention_is_right() {
                 }
                 let magnitude = kf.iter().fold(1.0f64, |m, x| m.max(f64::from(x.abs())));
                 let scale = (1.0 / magnitude) as f32;
-                let (mut got, mut want) = (vec![f32::NAN; head_dim], vec![0.0; head_dim]);
-                let lines = &mut lines(n);
-                let workspace = &mut Workspace::new(lines);
-                ops.attend(&mut got, &q, keys, values, scale, workspace);
-                // Several heads at once are each what they are alone.
-                let group: Vec<f32> =
-                    (0..5).flat_map(|i| q.iter().map(move |q| q * (5 - i) as f32)).collect();
-                let mut together = vec![f32::NAN; group.len()];
-                ops.attend(&mut together, &group, keys, values, scale, workspace);
-                for (q, together) in group.chunks(head_dim).zip(together.chunks(head_dim)) {
-                    let mut alone = vec![f32::NAN; head_dim];
-                    ops.attend(&mut alone, q, keys, values, scale, workspace);
-                    assert_eq!(bits(together), bits(&alone), "{ops:?} {ty:?} {head_dim} {n}");
-                }
+                let mut want = vec![0.0; head_dim];
+                let lines = &mut lines(n, head_dim, ty);
+                let attention = Attention::new(ops, keys, values, scale);
+                let got = attend(&attention, &q, 1, lines);
                 let mut scores = vec![0.0; n];
                 let (kr, vr) = (kf.chunks(head_dim), vf.chunks(head_dim));
                 reference::attend(&mut want, &q_seen, kr, vr, scale, &mut scores);
@@ -558,10 +557,69 @@ fn attention_is_right() {
     }
 }
 
+/// Heads and tokens that pass over a cache together, and blocks of positions done one by one, change no bit.
+#[test]
+fn attention_is_the_same_however_it_is_cut() {
+    const MOST: usize = 2 * POSITIONS + 3;
+    let mut rng = Rng(11);
+    for ops in all() {
+        for (ty, head_dim) in [(GgmlType::F32, 24), (GgmlType::F16, 64), (GgmlType::Q8_0, 32)] {
+            let (k, v) = (rng.blocks(ty, MOST * head_dim), rng.blocks(ty, MOST * head_dim));
+            let matrix = |bytes, n| Matrix::new(ty, bytes, MOST, head_dim).unwrap().slice_rows(0..n);
+            let attention = |n| Attention::new(ops, matrix(&k, n), matrix(&v, n), 0.01);
+            let lines = &mut lines(MOST, head_dim, ty);
+            for (tokens, heads) in [(1, 1), (1, 13), (2, 7), (5, 3), (4, 4), (30, 1)] {
+                for n in [tokens, 40, POSITIONS, POSITIONS + 2, MOST] {
+                    let width = heads * head_dim;
+                    let q = rng.f32s(tokens * width);
+                    let together = attend(&attention(n), &q, tokens, lines);
+                    for (i, (q, together)) in q.chunks(head_dim).zip(together.chunks(head_dim)).enumerate() {
+                        let seen = n + 1 + i / heads - tokens;
+                        let alone = attend(&attention(seen), q, 1, lines);
+                        assert_eq!(bits(together), bits(&alone), "{ops:?} {ty:?} {tokens} {heads} {n} {i}");
+                    }
+                    let (q, want) = (&q[(tokens - 1) * width..], &together[(tokens - 1) * width..]);
+                    if heads > QUERIES {
+                        continue;
+                    }
+                    let in_blocks = attend_in_blocks(&attention(n), q, n.div_ceil(POSITIONS), heads, lines);
+                    assert_eq!(bits(&in_blocks), bits(want), "{ops:?} {ty:?} {heads} {n}");
+                }
+            }
+        }
+    }
+}
+
+/// What the heads of one token get, the last block first where that is allowed.
+fn attend_in_blocks(
+    attention: &Attention<'_>,
+    q: &[f32],
+    n_blocks: usize,
+    heads: usize,
+    lines: &mut [Line],
+) -> Vec<f32> {
+    let (width, workspace) = (attention.columns(n_blocks).start, &mut Workspace::new(lines));
+    let mut cells = vec![f32::NAN; heads * width];
+    for block in (0..n_blocks).rev() {
+        let cells = TileMut::new(&mut cells, width).slice(0..heads, attention.columns(block));
+        attention.weigh(cells, q, block, workspace);
+    }
+    cells.chunks_mut(width).for_each(|cells| attention.fold(cells));
+    for block in (0..if attention.is_rounded() { n_blocks } else { 0 }).rev() {
+        let cells = TileMut::new(&mut cells, width).slice(0..heads, attention.columns(block));
+        attention.round(cells, block, workspace);
+    }
+    let mut dst = vec![f32::NAN; q.len()];
+    for (dst, cells) in dst.chunks_mut(q.len() / heads).zip(cells.chunks_mut(width)) {
+        attention.gather(dst, cells);
+    }
+    dst
+}
+
 /// Weights at every address: nothing may depend on alignment.
 #[test]
 fn alignment_does_not_matter() {
-    let lines = &mut lines(0);
+    let lines = &mut [Line::ZERO; Workspace::LINES];
     let mut rng = Rng(10);
     for ops in all() {
         for ty in TYPES {
@@ -603,9 +661,9 @@ fn non_finite_values_spread() {
             let mut half = [F16::default(); 64];
             ops.f16_from_f32(&mut half, &x);
             assert!(!ops.dot_f32_f16(&[1.0; 64], &half).is_finite(), "{ops:?} {bad}");
-            let mut y = [0.0; 64];
             let values = Matrix::F16(Rows::from_blocks(&half, 64).unwrap());
-            ops.attend(&mut y, &[0.1; 64], values, values, 1.0, &mut Workspace::new(&mut lines(1)));
+            let attention = Attention::new(ops, values, values, 1.0);
+            let y = attend(&attention, &[0.1; 64], 1, &mut lines(1, 64, GgmlType::F16));
             assert!(!y[37].is_finite(), "{ops:?} {bad}");
         }
         let weights = [BlockQ8_0 { d: F16::from_bits(0x7e00), qs: [0; 32] }];

@@ -6,8 +6,8 @@ use corelm::arena::Arena;
 use corelm::kv_cache::{KvCache, KvShape, KvType};
 use corelm::ops::reference::{self, Decode};
 use corelm::ops::{
-    Activations, Block, BlockQ4_0, BlockQ8, BlockQ8_0, F16, F32, GgmlType, Matrix, Ops, Rotation, Rows,
-    TileMut,
+    Activations, Attention, Block, BlockQ4_0, BlockQ8, BlockQ8_0, F16, F32, GgmlType, Matrix, Ops, Queries,
+    Rotation, Rows, TileMut,
 };
 
 use super::expect;
@@ -225,7 +225,7 @@ where
     let rhs = Matrix::new(B::TYPE, bytes, DIM, DIM).map_err(|_| CaseError::Wrong("shape"))?;
     let rows = Rows::from_blocks(blocks, DIM).map_err(|_| CaseError::Wrong("shape"))?;
     let dst = results(&mut arena, M * DIM)?;
-    let workspace = &mut data::workspace(&mut arena, 0);
+    let workspace = &mut data::workspace(&mut arena);
     ops.gemm(&mut TileMut::new(dst, DIM), &lhs, rhs, workspace);
     // The first and the last row: the definition is slow, and an emulator slower.
     let ends = (0..DIM).chain((M - 1) * DIM..M * DIM);
@@ -384,11 +384,13 @@ where
     }
     let dst = results(&mut arena, DIM)?;
     let scale = 1.0 / libm::sqrtf(HEAD_DIM as f32);
-    let workspace = &mut data::workspace(&mut arena, N_POSITIONS);
+    let workspace = &mut data::attention_workspace(&mut arena, N_POSITIONS, HEAD_DIM);
     let mut run = |dst: &mut [f32], q: &[f32]| {
         for ((dst, q), cache) in dst.chunks_exact_mut(HEAD_DIM).zip(q.chunks_exact(HEAD_DIM)).zip(&caches) {
             if let (Some(keys), Some(values)) = black_box(*cache) {
-                ops.attend(dst, q, keys, values, scale, workspace);
+                let q = Queries { values: q, stride: HEAD_DIM };
+                let attention = Attention::new(ops, keys, values, scale);
+                attention.attend(&mut TileMut::new(dst, HEAD_DIM), q, workspace);
             }
         }
     };

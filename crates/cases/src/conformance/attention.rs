@@ -1,7 +1,7 @@
 //! Attention of one head against its definition, for every type of cache.
 
 use corelm::ops::reference::{self, Decode};
-use corelm::ops::{Block, BlockQ8_0, GgmlType, Matrix};
+use corelm::ops::{Attention, Block, BlockQ8_0, GgmlType, Matrix, POSITIONS, Queries, TileMut, Workspace};
 
 use super::Stand;
 use crate::data::{self, assert_near};
@@ -12,6 +12,18 @@ const EPS: f64 = f32::EPSILON as f64;
 /// Spacing of halves at 1, and of the subnormal ones.
 const HALF_EPS: f64 = 1.0 / 1024.0;
 const TINY_HALF: f64 = 1.0 / 16_777_216.0;
+
+/// What the heads of `tokens` tokens get, `q` and `dst` (tokens, heads, head_dim).
+fn attend(
+    attention: &Attention<'_>,
+    dst: &mut [f32],
+    q: &[f32],
+    tokens: usize,
+    workspace: &mut Workspace<'_>,
+) {
+    let stride = q.len() / tokens;
+    attention.attend(&mut TileMut::new(dst, stride), Queries { values: q, stride }, workspace);
+}
 
 /// Compares attention over caches of type `B` with the definition.
 fn check<B: Block>(stand: &mut Stand<'_>)
@@ -36,8 +48,9 @@ where
             };
             let (key_matrix, value_matrix) = (matrix(61), matrix(62));
             let scale = 1.0 / libm::sqrtf(head_dim as f32);
-            let workspace = &mut data::workspace(&mut arena, n);
-            ops.attend(dst, q, key_matrix, value_matrix, scale, workspace);
+            let workspace = &mut data::attention_workspace(&mut arena, n, head_dim);
+            let attention = Attention::new(ops, key_matrix, value_matrix, scale);
+            attend(&attention, dst, q, 1, workspace);
 
             // A quantized cache is met by a quantized query, as in every product with quantized weights.
             let mut quantized = [BlockQ8_0::ZERO; 3];
@@ -83,6 +96,35 @@ pub fn attend_matches_reference(stand: &mut Stand<'_>) {
     check::<BlockQ8_0>(stand);
 }
 
+/// Heads and tokens that pass over a cache together get what they get alone.
+pub fn attend_together_is_attend_alone(stand: &mut Stand<'_>) {
+    let (ops, head_dim) = (stand.ops, 64);
+    for ty in [GgmlType::F32, GgmlType::F16, GgmlType::Q8_0] {
+        for (tokens, heads, n) in [(5, 3, 40), (13, 1, POSITIONS + 4)] {
+            let mut arena = stand.arena();
+            let mut matrix = |seed| {
+                let len = ty.row_bytes(head_dim).expect("whole blocks") * n;
+                let bytes = arena.alloc(len, 0u8).expect("test memory");
+                weights::fill(bytes, ty, 0.5, &mut Random::new(seed));
+                Matrix::new(ty, bytes, n, head_dim).expect("a whole matrix")
+            };
+            let (keys, values) = (matrix(64), matrix(65));
+            let q = &*data::f32s(&mut arena, tokens * heads * head_dim, 66);
+            let together = arena.alloc(q.len(), f32::NAN).expect("test memory");
+            let alone = arena.alloc(head_dim, f32::NAN).expect("test memory");
+            let workspace = &mut data::attention_workspace(&mut arena, n, head_dim);
+            attend(&Attention::new(ops, keys, values, 0.125), together, q, tokens, workspace);
+            for (i, (q, together)) in q.chunks(head_dim).zip(together.chunks(head_dim)).enumerate() {
+                let seen = 0..n + 1 + i / heads - tokens;
+                let attention =
+                    Attention::new(ops, keys.slice_rows(seen.clone()), values.slice_rows(seen), 0.125);
+                attend(&attention, alone, q, 1, workspace);
+                assert_eq!(together, alone, "{:?} {ty:?}: query {i} of {tokens} x {heads}", ops.backend());
+            }
+        }
+    }
+}
+
 pub fn attend_over_one_position_copies_it(stand: &mut Stand<'_>) {
     let ops = stand.ops;
     let mut arena = stand.arena();
@@ -96,7 +138,8 @@ pub fn attend_over_one_position_copies_it(stand: &mut Stand<'_>) {
     for size in [0.0f32, 1.0, 1e4, -1e4] {
         let q = &*arena.alloc_with(64, |i| value[i] * size).expect("test memory");
         let dst = arena.alloc(64, f32::NAN).expect("test memory");
-        ops.attend(dst, q, matrix, matrix, 1.0, &mut data::workspace(&mut arena, 0));
+        let workspace = &mut data::attention_workspace(&mut arena, 1, 64);
+        attend(&Attention::new(ops, matrix, matrix, 1.0), dst, q, 1, workspace);
         assert_eq!(dst, value, "{:?}, query x {size}", ops.backend());
     }
 }

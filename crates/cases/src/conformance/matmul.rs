@@ -5,7 +5,7 @@ use core::num::NonZeroUsize;
 use corelm::arena::Arena;
 use corelm::ops::{
     Activations, Backend, Bf16, Block, BlockQ4_0, BlockQ4_1, BlockQ8, BlockQ8_0, F16, F32, GgmlType, Line,
-    Matrix, Ops, TileMut, Workers, Workspace, for_each_columns,
+    Matrix, Ops, PartSize, TileMut, Workers, Workspace, for_each_tile,
 };
 
 use super::Stand;
@@ -92,7 +92,7 @@ fn check_shapes(stand: &mut Stand<'_>, shapes: &[(usize, usize, usize)]) {
                 &mut TileMut::new(dst, n),
                 &operands.lhs,
                 operands.rhs,
-                &mut data::workspace(&mut arena, 0),
+                &mut data::workspace(&mut arena),
             );
             check(dst, ops, &operands, n, "whole");
         }
@@ -150,7 +150,7 @@ pub fn quantized_products_have_the_same_bits_everywhere(stand: &mut Stand<'_>) {
         let (m, n, k) = (6, 48, 288);
         let operands = Operands::new(&mut arena, ops, ty, (m, n, k));
         let dst = arena.alloc(m * n, f32::NAN).expect("test memory");
-        ops.gemm(&mut TileMut::new(dst, n), &operands.lhs, operands.rhs, &mut data::workspace(&mut arena, 0));
+        ops.gemm(&mut TileMut::new(dst, n), &operands.lhs, operands.rhs, &mut data::workspace(&mut arena));
         // FNV-1a by words.
         dst.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, x| {
             (hash ^ u64::from(x.to_bits())).wrapping_mul(0x100_0000_01b3)
@@ -168,7 +168,7 @@ pub fn tiles_are_cut_anywhere(stand: &mut Stand<'_>) {
             let operands = Operands::new(&mut arena, ops, ty, (m, n, k));
             let dst = arena.alloc(m * n, f32::NAN).expect("test memory");
             let (mut left, mut right) = TileMut::new(dst, n).split_at_col(cut);
-            let workspace = &mut data::workspace(&mut arena, 0);
+            let workspace = &mut data::workspace(&mut arena);
             ops.gemm(&mut left, &operands.lhs, operands.rhs.slice_rows(0..cut), workspace);
             ops.gemm(&mut right, &operands.lhs, operands.rhs.slice_rows(cut..n), workspace);
             check(dst, ops, &operands, n, "cut");
@@ -205,20 +205,20 @@ pub fn workers_change_nothing(stand: &mut Stand<'_>) {
     let (m, n, k) = (3, 50, 96);
     for ty in TYPES {
         for workers in [lent, &Backwards(3), &Backwards(1), &Absent] {
-            for cols_per_part in [1, 4, 7, 64].map(NonZeroUsize::new).into_iter().flatten() {
+            for cols in [1, 4, 7, 64].map(NonZeroUsize::new).into_iter().flatten() {
                 let mut arena = stand.arena();
                 let operands = Operands::new(&mut arena, ops, ty, (m, n, k));
                 let dst = arena.alloc(m * n, f32::NAN).expect("test memory");
                 let n_lines = workers.count() * Workspace::LINES;
                 let lines = arena.alloc(n_lines, Line::ZERO).expect("test memory");
                 let tile = TileMut::new(dst, n);
-                for_each_columns(
+                for_each_tile(
                     workers,
                     tile,
-                    cols_per_part,
+                    PartSize { rows: NonZeroUsize::MAX, cols },
                     lines,
                     Workspace::LINES,
-                    &|cols, mut tile, lines| {
+                    &|_, cols, mut tile, lines| {
                         let rhs = operands.rhs.slice_rows(cols);
                         ops.gemm(&mut tile, &operands.lhs, rhs, &mut Workspace::new(lines));
                     },

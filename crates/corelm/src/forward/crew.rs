@@ -3,10 +3,14 @@
 use core::num::NonZeroUsize;
 use core::ops::Range;
 
+use super::scratch::Widths;
 use crate::arena::{Arena, Layout};
 use crate::error::ArenaError;
-use crate::kv_cache::KvType;
-use crate::ops::{Activations, Line, Matrix, Ops, PANEL_ROWS, TileMut, Workers, Workspace, for_each_columns};
+use crate::kv_cache::{KvShape, KvType};
+use crate::ops::{
+    Activations, Line, Matrix, Ops, PANEL_ROWS, POSITIONS, PartSize, TileMut, Workers, Workspace, cell_len,
+    for_each_tile,
+};
 use crate::plan::SessionConfig;
 
 /// Weights that one unit of a matrix product reads, about.
@@ -15,35 +19,55 @@ const UNIT_WEIGHTS: usize = 32 * 1024;
 /// Parts that a matrix product is cut into for each worker.
 const PARTS_PER_WORKER: usize = 8;
 
+/// Parts for each worker above which attention is cut up by heads alone.
+const HEADS_PER_WORKER: usize = 4;
+
 /// The workers of a session.
 pub(crate) struct Crew<'a> {
     pub(super) workers: &'a dyn Workers,
     pub(super) lines: &'a mut [Line],
     /// Lines of each worker.
     pub(super) lines_each: usize,
+    /// What workers who share out positions tell each other of them; none where they never do.
+    pub(super) cells: &'a mut [f32],
 }
 
 impl<'a> Crew<'a> {
     /// What [`new`](Self::new) takes from an arena.
-    pub(crate) fn layout(session: &SessionConfig) -> Result<Layout, ArenaError> {
-        let (n, each) = lines(session)?;
-        Layout::new().add::<Line>(n.checked_mul(each).ok_or(ArenaError::TooLarge)?)
+    pub(crate) fn layout(
+        shape: &KvShape,
+        widths: Widths,
+        session: &SessionConfig,
+    ) -> Result<Layout, ArenaError> {
+        let (n_lines, _) = n_lines(shape, session).ok_or(ArenaError::TooLarge)?;
+        let n_cells = n_cells(shape, widths, session).ok_or(ArenaError::TooLarge)?;
+        Layout::new().add::<Line>(n_lines)?.add::<f32>(n_cells)
     }
 
     pub(crate) fn new(
         workers: &'a dyn Workers,
+        shape: &KvShape,
+        widths: Widths,
         session: &SessionConfig,
         arena: &mut Arena<'a>,
     ) -> Result<Self, ArenaError> {
-        let (n, lines_each) = lines(session)?;
-        let lines = arena.alloc(n.checked_mul(lines_each).ok_or(ArenaError::TooLarge)?, Line::ZERO)?;
-        Ok(Self { workers, lines, lines_each })
+        let (n_lines, lines_each) = n_lines(shape, session).ok_or(ArenaError::TooLarge)?;
+        let n_cells = n_cells(shape, widths, session).ok_or(ArenaError::TooLarge)?;
+        let (lines, cells) = (arena.alloc(n_lines, Line::ZERO)?, arena.alloc(n_cells, 0.0)?);
+        Ok(Self { workers, lines, lines_each, cells })
+    }
+
+    /// Whether `n_parts` of heads are too few for the workers, so that positions are shared out too.
+    pub(super) fn shares_positions(&self, n_parts: usize) -> bool {
+        shares_positions(n_parts, self.workers.count())
     }
 
     /// Overwrites everything with zeros.
     pub(crate) fn wipe(&mut self) {
         self.lines.fill(Line::ZERO);
         core::hint::black_box(&mut *self.lines); // the zeros are meant for whoever has the memory next
+        self.cells.fill(0.0);
+        core::hint::black_box(&mut *self.cells);
     }
 
     /// Some columns of `dst` (m, n) = lhs (m, k) . `weights` (n, k)^T, where the rows of all `weights` make n.
@@ -61,20 +85,20 @@ impl<'a> Crew<'a> {
             return None;
         }
         let rows = product_rows(units, k);
-        let (dst, _) = TileMut::new(dst, n).split_at_col(rows.end);
-        let (_, dst) = dst.split_at_col(rows.start);
+        let dst = TileMut::new(dst, n).slice(0..lhs.rows, rows.clone());
         // Long parts: what a worker asks for ahead of its use should be its own. Several for each, as none is late then.
         let n_units = dst.cols().div_ceil(unit_rows(k).max(1));
         let n_parts = self.workers.count().saturating_mul(PARTS_PER_WORKER);
         let units_per_part = n_units.checked_div(n_parts).unwrap_or(1);
-        let part = NonZeroUsize::new(unit_rows(k).checked_mul(units_per_part.max(1))?)?;
-        for_each_columns(
+        let cols = NonZeroUsize::new(unit_rows(k).checked_mul(units_per_part.max(1))?)?;
+        let part_size = PartSize { rows: NonZeroUsize::MAX, cols };
+        for_each_tile(
             self.workers,
             dst,
-            part,
+            part_size,
             self.lines,
             self.lines_each,
-            &|columns, mut tile, lines| {
+            &|_, columns, mut tile, lines| {
                 let workspace = &mut Workspace::new(lines);
                 // Rows of weights under this tile, counted from the first row of each matrix in turn.
                 let mut start = rows.start.saturating_add(columns.start);
@@ -93,13 +117,25 @@ impl<'a> Crew<'a> {
     }
 }
 
-/// Workers planned for, and the lines of each.
-fn lines(session: &SessionConfig) -> Result<(usize, usize), ArenaError> {
-    let each = match session.kv_type {
-        KvType::F16 => Workspace::lines(session.n_ctx).ok_or(ArenaError::TooLarge)?,
-        _ => Workspace::LINES,
+/// Lines of all workers, and of each.
+fn n_lines(shape: &KvShape, session: &SessionConfig) -> Option<(usize, usize)> {
+    let each = Workspace::lines(session.n_ctx, shape.head_dim, session.kv_type == KvType::F16)?;
+    Some((session.n_workers.checked_mul(each)?, each))
+}
+
+/// Values of the cells of all heads, or none where positions are never shared out.
+fn n_cells(shape: &KvShape, widths: Widths, session: &SessionConfig) -> Option<usize> {
+    let n_heads = widths.q.checked_div(shape.head_dim)?;
+    let n_blocks = match session.n_ctx.div_ceil(POSITIONS) {
+        n if n > 1 && shares_positions(n_heads.checked_div(widths.together)?, session.n_workers) => n,
+        _ => 0,
     };
-    Ok((session.n_workers, each))
+    let cell_len = cell_len(shape.head_dim, session.kv_type == KvType::F16);
+    n_heads.checked_mul(n_blocks)?.checked_mul(cell_len)
+}
+
+fn shares_positions(n_parts: usize, n_workers: usize) -> bool {
+    n_workers > 1 && n_parts < n_workers.saturating_mul(HEADS_PER_WORKER)
 }
 
 /// Rows of `k` weights in one unit: whole panels, one at least.

@@ -6,7 +6,7 @@ use crate::Token;
 use crate::arena::{Arena, Layout};
 use crate::config::{Architecture, Config};
 use crate::error::ArenaError;
-use crate::ops::{BlockQ8, QK, QUERIES};
+use crate::ops::{BlockQ8, QK};
 
 /// Widths of the rows of [`Scratch`], in values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ impl Widths {
     pub(crate) fn new(config: &Config) -> Option<Self> {
         let (q, kv, hidden) = (config.q_dim(), config.kv_dim(), config.hidden_dim);
         let group = config.group.get();
-        let together = if group.is_multiple_of(QUERIES) { QUERIES } else { group };
+        let together = if group.is_multiple_of(4) { 4 } else { group };
         let is_gated = config.arch != Architecture::Gpt2;
         Some(Self {
             dim: config.dim,
