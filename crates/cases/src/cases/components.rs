@@ -14,7 +14,7 @@ use corelm::ops::{
 use super::expect;
 use crate::bench::{Case, CaseError, Lab, Target};
 use crate::data;
-use products::{dot_cost, dot_f32, dot_float, dot_quantized, gemm, gemm_cost};
+use products::{dot_cost, dot_f32, dot_float, dot_quantized, gemm, gemm_cost, gemm_packed};
 
 /// Width of the model the shapes come from.
 const DIM: usize = 384;
@@ -81,9 +81,19 @@ pub const CASES: &[Case] = &[
     case("gemv/f16", "384x384", gemm_cost(GgmlType::F16, 1), gemm::<F16, 1>),
     targeted(500, case("gemv/q8_0", "384x384", gemm_cost(GgmlType::Q8_0, 1), gemm::<BlockQ8_0, 1>)),
     targeted(500, case("gemv/q4_0", "384x384", gemm_cost(GgmlType::Q4_0, 1), gemm::<BlockQ4_0, 1>)),
+    targeted(
+        500,
+        case("gemv/q8_0x16", "384x384", gemm_cost(GgmlType::Q8_0X16, 1), gemm_packed::<BlockQ8_0, 1>),
+    ),
+    targeted(
+        500,
+        case("gemv/q4_0x16", "384x384", gemm_cost(GgmlType::Q4_0X16, 1), gemm_packed::<BlockQ4_0, 1>),
+    ),
     case("gemm/f32", "16x384x384", gemm_cost(GgmlType::F32, 16), gemm::<F32, 16>),
     case("gemm/q8_0", "16x384x384", gemm_cost(GgmlType::Q8_0, 16), gemm::<BlockQ8_0, 16>),
     case("gemm/q4_0", "16x384x384", gemm_cost(GgmlType::Q4_0, 16), gemm::<BlockQ4_0, 16>),
+    case("gemm/q8_0x16", "16x384x384", gemm_cost(GgmlType::Q8_0X16, 16), gemm_packed::<BlockQ8_0, 16>),
+    case("gemm/q4_0x16", "16x384x384", gemm_cost(GgmlType::Q4_0X16, 16), gemm_packed::<BlockQ4_0, 16>),
     targeted(10, case("layer_norm/f32", "384", (16 * DIM, 8 * DIM), layer_norm)),
     case("rms_norm/f32", "384", (12 * DIM, 4 * DIM), rms_norm),
     case("softmax/f32", "256", (8 * N_POSITIONS, 5 * N_POSITIONS), softmax),

@@ -75,7 +75,23 @@ where
     Ok(())
 }
 
+/// A product with weights as they lie in a file.
 pub(super) fn gemm<B: Block, const M: usize>(lab: &mut Lab<'_>) -> Result<(), CaseError>
+where
+    [B]: Decode,
+{
+    product::<B, M>(lab, false)
+}
+
+/// A product with weights in panels, as engines keep them once a model is loaded.
+pub(super) fn gemm_packed<B: Block, const M: usize>(lab: &mut Lab<'_>) -> Result<(), CaseError>
+where
+    [B]: Decode,
+{
+    product::<B, M>(lab, true)
+}
+
+fn product<B: Block, const M: usize>(lab: &mut Lab<'_>, is_packed: bool) -> Result<(), CaseError>
 where
     [B]: Decode,
 {
@@ -90,6 +106,7 @@ where
     let lhs = Activations { rows: M, f32, q8 };
     let (bytes, blocks) = data::bytes_and_blocks::<B>(&mut arena, DIM * DIM / B::VALUES, 0, 10);
     let rhs = Matrix::new(B::TYPE, bytes, DIM, DIM).map_err(|_| CaseError::Wrong("shape"))?;
+    let rhs = if is_packed { packed(ops, &mut arena, rhs, bytes.len())? } else { rhs };
     let rows = Rows::from_blocks(blocks, DIM).map_err(|_| CaseError::Wrong("shape"))?;
     let dst = results(&mut arena, M * DIM)?;
     let workspace = &mut data::workspace(&mut arena);
@@ -111,4 +128,17 @@ where
         black_box(&mut *dst);
     });
     Ok(())
+}
+
+/// A copy of a matrix of `n_bytes` with its rows in panels.
+fn packed<'a>(
+    ops: Ops,
+    arena: &mut Arena<'a>,
+    matrix: Matrix<'_>,
+    n_bytes: usize,
+) -> Result<Matrix<'a>, CaseError> {
+    let copy = arena.alloc(n_bytes, 0u8).map_err(|_| CaseError::Memory)?;
+    let packed = ops.pack(copy, matrix).map_err(|_| CaseError::Wrong("shape"))?;
+    expect(matrix.ty().packed() == Some(packed.ty()), "order of rows")?;
+    Ok(packed)
 }
