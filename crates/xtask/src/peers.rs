@@ -54,6 +54,7 @@ pub struct Options {
 pub fn bench(options: &Options) -> Result<ExitCode> {
     let mut notes = Vec::new();
     process::run(&mut cargo(&["build", "--release", "--package", "corelm-cli"]))?;
+    process::run(&mut cargo(&["build", "--release", "--package", "host-bench", "--example", "gemv"]))?;
     let llama = llama(&mut notes);
     let program = program(&mut notes)?;
     for note in &notes {
@@ -61,7 +62,8 @@ pub fn bench(options: &Options) -> Result<ExitCode> {
     }
     let scratch = workspace::scratch_file("peers")?;
     let mut run = Command::new(program);
-    run.arg("run").arg("--corelm").arg(workspace::target_dir().join("release/corelm"));
+    let built = workspace::target_dir().join("release");
+    run.arg("run").arg("--corelm").arg(built.join("corelm")).arg("--gemv").arg(built.join("examples/gemv"));
     run.args(["--commit", &commit()]).arg("--models").arg(scratch.join("models"));
     run.args(["--rounds", &options.rounds.to_string()]);
     run.arg("--output").arg(options.output.as_deref().unwrap_or(&scratch));
@@ -84,7 +86,7 @@ pub fn bench(options: &Options) -> Result<ExitCode> {
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// llama.cpp's program for all of this CPU, and for AVX2 alone; `None` and a note where one cannot be built.
+/// The folders of llama.cpp's programs for all of this CPU, and for AVX2 alone; `None` and a note where they cannot be built.
 fn llama(notes: &mut Vec<String>) -> [Option<PathBuf>; 2] {
     let sources = setup::for_peers().and_then(|()| llama_sources());
     let sources = match sources {
@@ -96,7 +98,7 @@ fn llama(notes: &mut Vec<String>) -> [Option<PathBuf>; 2] {
     };
     let only_avx2 = if cfg!(target_arch = "x86_64") { Some(&ONLY_AVX2[..]) } else { None };
     [("native", Some(&["-DGGML_NATIVE=ON"][..])), ("avx2", only_avx2)].map(|(name, flags)| {
-        let built = llama_program(&sources, name, flags?);
+        let built = llama_programs(&sources, name, flags?);
         built
             .map_err(|error| notes.push(format!("llama.cpp ({name}) is left out: {}", one_line(&error))))
             .ok()
@@ -119,8 +121,8 @@ fn llama_sources() -> Result<PathBuf> {
     Ok(sources)
 }
 
-/// Builds `host-bench/peers/llama` with CMake's `flags`.
-fn llama_program(sources: &Path, name: &str, flags: &[&str]) -> Result<PathBuf> {
+/// Builds `host-bench/peers/llama` with CMake's `flags`, and gives the folder of what it built.
+fn llama_programs(sources: &Path, name: &str, flags: &[&str]) -> Result<PathBuf> {
     let folder = workspace::scratch_file("peers")?.join(format!("llama-{name}"));
     let here = workspace::root().join("host-bench/peers/llama");
     eprintln!("peers: building llama.cpp ({name}); the first time takes minutes");
@@ -130,9 +132,9 @@ fn llama_program(sources: &Path, name: &str, flags: &[&str]) -> Result<PathBuf> 
     process::logged(&mut configure, &format!("peers-llama-{name}-configure"))?;
     let jobs = std::thread::available_parallelism().map_or(1, NonZeroUsize::get).to_string();
     let mut build = Command::new("cmake");
-    build.arg("--build").arg(&folder).args(["--target", "llama-peer", "--parallel", &jobs]);
+    build.arg("--build").arg(&folder).args(["--target", "llama-peer", "ggml-gemv", "--parallel", &jobs]);
     process::logged(&mut build, &format!("peers-llama-{name}"))?;
-    Ok(folder.join("llama-peer"))
+    Ok(folder)
 }
 
 /// Builds the program that measures, with candle where that can be built. candle chooses its routines when it is compiled,

@@ -1,14 +1,15 @@
 //! Who is measured in a row, and with which command line: each takes the same file, tokens, threads and cache type.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::Options;
-use crate::rows::{Row, Work};
+use crate::products;
+use crate::rows::{Job, Row, Tokens, Work};
 
 /// One engine in one setting.
 pub struct Contender {
@@ -18,13 +19,24 @@ pub struct Contender {
     pub variant: &'static str,
     /// Where its matrices lie while it runs.
     pub pages: &'static str,
-    command: Command,
+    pub command: Command,
 }
 
-/// The contenders of `row`, the engine first.
-pub fn contenders(row: &Row, options: &Options, model: &Path) -> Result<Vec<Contender>> {
+/// The contenders of `row`, the engine first; `inputs` are the model's file, or those of the operands.
+pub fn contenders(row: &Row, options: &Options, inputs: &[PathBuf]) -> Result<Vec<Contender>> {
+    match (row.job, inputs) {
+        (Job::Tokens(tokens), [model]) => models(row, &tokens, options, model),
+        (Job::Product(product), [weights, activations]) => {
+            Ok(products::contenders(row, &product, options, weights, activations))
+        }
+        _ => bail!("not the inputs of {row}"),
+    }
+}
+
+fn models(row: &Row, tokens: &Tokens, options: &Options, model: &Path) -> Result<Vec<Contender>> {
+    let &Tokens { work, depth, .. } = tokens;
     let job = |command: &mut Command| {
-        let (work, other) = match row.work {
+        let (work, other) = match work {
             Work::Prompt(n) => (["-p".to_owned(), n.to_string()], "-n"),
             Work::Generate(n) => (["-n".to_owned(), n.to_string()], "-p"),
         };
@@ -34,7 +46,7 @@ pub fn contenders(row: &Row, options: &Options, model: &Path) -> Result<Vec<Cont
     let mut corelm = Command::new(&options.corelm);
     corelm.arg("bench");
     job(&mut corelm);
-    corelm.args(["-d", &row.depth.to_string(), "-o", "json"]);
+    corelm.args(["-d", &depth.to_string(), "-o", "json"]);
     if row.avx2_only {
         corelm.args(["--backend", "avx2"]);
     }
@@ -44,23 +56,22 @@ pub fn contenders(row: &Row, options: &Options, model: &Path) -> Result<Vec<Cont
         pages: "a packed copy, asked for in pages of 2 MiB",
         command: corelm,
     }];
-    let llama = if row.avx2_only { &options.llama_avx2 } else { &options.llama };
-    if let Some(program) = llama {
+    if let Some(folder) = options.llama(row) {
         // With many tokens in the cache attention weighs enough that either way of doing it may win.
-        let variants: &[&str] = if row.depth > 0 { &["flash", "no flash"] } else { &["flash"] };
+        let variants: &[&str] = if depth > 0 { &["flash", "no flash"] } else { &["flash"] };
         for &variant in variants {
-            let mut command = Command::new(program);
+            let mut command = Command::new(folder.join("llama-peer"));
             job(&mut command);
-            command.args(["-d", &row.depth.to_string()]);
+            command.args(["-d", &depth.to_string()]);
             if variant == "no flash" {
                 command.arg("--no-flash");
             }
-            let variant = if row.depth > 0 { variant } else { "" };
+            let variant = if depth > 0 { variant } else { "" };
             let pages = "the mapped file; matrices that it repacks, memory of its own";
             all.push(Contender { engine: "llama.cpp", variant, pages, command });
         }
     }
-    if cfg!(feature = "candle") && !row.avx2_only && row.depth == 0 && row.work != Work::Prompt(512) {
+    if cfg!(feature = "candle") && !row.avx2_only && depth == 0 && work != Work::Prompt(512) {
         let mut command = Command::new(std::env::current_exe().context("cannot find this program")?);
         command.arg("candle");
         job(&mut command);
@@ -79,6 +90,17 @@ impl Contender {
         } else {
             format!("{} ({})", self.engine, self.variant)
         }
+    }
+
+    /// Runs the process to its end: what it found out.
+    pub fn run(&mut self) -> Result<Value> {
+        let program = self.command.get_program().to_string_lossy().into_owned();
+        let output = self.command.output().with_context(|| format!("cannot start {program}"))?;
+        if !output.status.success() {
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            bail!("{}: {}", output.status, stderr.trim_end().lines().last().unwrap_or("no message"));
+        }
+        serde_json::from_slice(&output.stdout).context("what it found out is not JSON")
     }
 
     /// Starts the process and waits until it has loaded the model, filled its cache and warmed up.

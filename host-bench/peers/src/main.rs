@@ -3,10 +3,11 @@
 //! `cargo xtask bench --peers` builds everything and calls this program.
 //!
 //! - `rows.rs` says what is measured, `contenders.rs` who is, with which command line
+//! - `products.rs` is both for an operation by itself, and checks its results
 //! - `measure.rs` runs them by turns and keeps medians
 //! - `probe.rs` measures what the machine can do at most
 //! - `report.rs` writes the table and the JSON, `plot.rs` the pictures
-//! - `candle.rs` is candle's process; llama.cpp's is `llama/peer.c`
+//! - `candle.rs` is candle's process; llama.cpp's are `llama/peer.c`, and `llama/gemv.c` for the operation
 
 #[cfg(feature = "candle")]
 mod candle;
@@ -14,6 +15,7 @@ mod contenders;
 mod measure;
 mod plot;
 mod probe;
+mod products;
 mod report;
 mod rows;
 
@@ -49,19 +51,22 @@ struct Options {
     /// The engine's command, `corelm`
     #[arg(long)]
     corelm: PathBuf,
-    /// The commit it was built from, for the report
+    /// The program that times the engine's product of a row and a matrix
+    #[arg(long)]
+    gemv: PathBuf,
+    /// The commit they were built from, for the report
     #[arg(long, default_value = "")]
     commit: String,
-    /// `llama-peer`, built for all that this CPU has
+    /// The folder with `llama-peer` and `ggml-gemv`, built for all that this CPU has
     #[arg(long)]
     llama: Option<PathBuf>,
-    /// `llama-peer`, built for AVX2, FMA and F16C alone
+    /// The same, built for AVX2, FMA and F16C alone
     #[arg(long)]
     llama_avx2: Option<PathBuf>,
     /// A line for the report on what could not be built; may be given several times
     #[arg(long)]
     note: Vec<String>,
-    /// Where the models are written
+    /// Where the models and operands are written
     #[arg(long)]
     models: PathBuf,
     /// Measurements of each engine in each row, of which the median counts
@@ -76,6 +81,13 @@ struct Options {
     /// The folder for peers.json, peers.md and the pictures
     #[arg(short, long)]
     output: PathBuf,
+}
+
+impl Options {
+    /// The folder of the build of llama.cpp that may use as much of the CPU as `row` says.
+    fn llama(&self, row: &rows::Row) -> Option<&PathBuf> {
+        if row.avx2_only { self.llama_avx2.as_ref() } else { self.llama.as_ref() }
+    }
 }
 
 fn main() -> ExitCode {

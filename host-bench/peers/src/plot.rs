@@ -1,4 +1,4 @@
-//! The pictures: the engine's rate over each peer's, and the share of the machine's limit that each reached.
+//! The pictures: the engine's speed over each peer's, and the share of the machine's limit that each reached.
 
 use std::path::Path;
 
@@ -14,6 +14,8 @@ const LABELS: i32 = 330;
 const BARS: i32 = 520;
 const BAR: i32 = 14;
 const TITLE: i32 = 60;
+/// What is written behind the longest bar.
+const WORDS: i32 = 260;
 
 /// A group of bars with one label.
 struct Group {
@@ -29,6 +31,9 @@ pub fn write(report: &Report, folder: &Path) -> Result<()> {
         let peers = row.best_peers();
         let bars = peers.iter().map(|peer| (peer.name(), row.ratio(peer), color(&peer.engine)));
         ratios.push(Group { label: row.name.clone(), bars: bars.collect() });
+        if row.limit.is_none() {
+            continue;
+        }
         let sides = std::iter::once(&row.corelm).chain(peers.iter().copied());
         let bars = sides.filter_map(|side| Some((side.name(), row.share(side)?, color(&side.engine))));
         shares.push(Group { label: row.name.clone(), bars: bars.collect() });
@@ -37,7 +42,7 @@ pub fn write(report: &Report, folder: &Path) -> Result<()> {
         let path = folder.join(name);
         bars(&path, title, groups).with_context(|| format!("cannot draw {}", path.display()))
     };
-    draw("peers-ratio.svg", "corelm's tokens per second over the peer's (line: equal)", &ratios)?;
+    draw("peers-ratio.svg", "corelm's speed over the peer's (line: equal)", &ratios)?;
     draw("peers-limit.svg", "share of the machine's limit (line: all of it)", &shares)
 }
 
@@ -55,7 +60,7 @@ fn bars(path: &Path, title: &str, groups: &[Group]) -> Result<()> {
     let x = |value: f64| LABELS + (value.max(0.0) / most * f64::from(BARS)) as i32;
     let n_bars: usize = groups.iter().map(|group| group.bars.len().max(1)).sum();
     let height = TITLE + (n_bars as i32) * BAR + (groups.len() as i32) * BAR / 2 + 10;
-    let root = SVGBackend::new(path, ((LABELS + BARS + 180) as u32, height as u32)).into_drawing_area();
+    let root = SVGBackend::new(path, ((LABELS + BARS + WORDS) as u32, height as u32)).into_drawing_area();
     let draw = || -> std::result::Result<(), Box<dyn std::error::Error + Send + Sync>> {
         root.fill(&WHITE)?;
         root.draw(&Text::new(title, (10, 12), ("sans-serif", 16)))?;

@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
-use anyhow::{Context, Result as Outcome};
+use anyhow::{Context, Error, Result as Outcome};
 use serde::Serialize;
 use serde_json::json;
 
+use crate::contenders::Contender;
 use crate::probe::Limits;
+use crate::products::TURNS;
+use crate::rows::Row;
 
 /// Medians that differ by less than this count as equal.
 const TIE: f64 = 0.05;
@@ -27,7 +30,7 @@ pub struct Report {
 }
 
 /// Where it was measured.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 pub struct Machine {
     pub cpu: String,
     pub n_cpus: usize,
@@ -44,6 +47,7 @@ pub struct Result {
     pub model: String,
     pub quant: String,
     pub test: String,
+    pub unit: Unit,
     pub threads: usize,
     /// How much of the CPU both sides may use.
     pub cpu: String,
@@ -54,13 +58,48 @@ pub struct Result {
     pub limit: Option<Limit>,
 }
 
+/// What a row counts, and how its figures are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// By how many a second.
+    Tokens,
+    /// By how long one takes.
+    Products,
+}
+
+impl Unit {
+    /// What `per_s` a second is in `t/s` or `µs`.
+    fn figure(self, per_s: f64) -> f64 {
+        match self {
+            Unit::Tokens => per_s,
+            Unit::Products => 1e6 / per_s,
+        }
+    }
+
+    /// For people.
+    fn name(self) -> &'static str {
+        match self {
+            Unit::Tokens => "t/s",
+            Unit::Products => "µs",
+        }
+    }
+
+    /// For keys in JSON.
+    fn suffix(self) -> &'static str {
+        match self {
+            Unit::Tokens => "ts",
+            Unit::Products => "us",
+        }
+    }
+}
+
 /// What one engine reached.
 pub struct Side {
     pub engine: String,
     pub variant: String,
     pub pages: String,
-    /// One figure for each round.
-    pub tokens_per_s: Vec<f64>,
+    /// One figure for each round: tokens or products per second.
+    pub per_s: Vec<f64>,
 }
 
 /// What the machine could reach at most.
@@ -80,9 +119,7 @@ impl Side {
     }
 
     pub fn median(&self) -> f64 {
-        let sorted = self.sorted();
-        let (low, high) = (sorted.get(sorted.len().saturating_sub(1) / 2), sorted.get(sorted.len() / 2));
-        low.zip(high).map_or(f64::NAN, |(low, high)| (low + high) / 2.0)
+        median(&self.per_s)
     }
 
     /// Half the distance between the best and the worst figure, as a share of the median.
@@ -93,10 +130,21 @@ impl Side {
     }
 
     fn sorted(&self) -> Vec<f64> {
-        let mut sorted = self.tokens_per_s.clone();
-        sorted.sort_by(f64::total_cmp);
-        sorted
+        sorted(&self.per_s)
     }
+}
+
+fn sorted(figures: &[f64]) -> Vec<f64> {
+    let mut sorted = figures.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted
+}
+
+/// The middle figure, or the mean of the two in the middle; of none, no number.
+pub fn median(figures: &[f64]) -> f64 {
+    let sorted = sorted(figures);
+    let (low, high) = (sorted.get(sorted.len().saturating_sub(1) / 2), sorted.get(sorted.len() / 2));
+    low.zip(high).map_or(f64::NAN, |(low, high)| (low + high) / 2.0)
 }
 
 impl Result {
@@ -125,11 +173,12 @@ impl Result {
 
     /// One line while measuring goes on.
     pub fn summary(&self) -> String {
-        let mut line = format!("{}: corelm {:.2}", self.name, self.corelm.median());
+        let figure = |side: &Side| self.unit.figure(side.median());
+        let mut line = format!("{}: corelm {:.2}", self.name, figure(&self.corelm));
         for peer in &self.peers {
-            line += &format!(", {} {:.2}", peer.name(), peer.median());
+            line += &format!(", {} {:.2}", peer.name(), figure(peer));
         }
-        line
+        line + " " + self.unit.name()
     }
 }
 
@@ -149,10 +198,28 @@ fn verdict(corelm: &Side, peer: &Side) -> &'static str {
 }
 
 impl Report {
+    /// Of so many rounds, and nothing found out so far.
+    pub fn new(rounds: usize, notes: Vec<String>) -> Report {
+        Report {
+            machine: Machine::default(),
+            commit: String::new(),
+            rounds,
+            versions: BTreeMap::new(),
+            limits: Vec::new(),
+            rows: Vec::new(),
+            notes,
+        }
+    }
+
     /// Adds a line that the reader has to know, and shows it at once.
     pub fn note(&mut self, line: String) {
         eprintln!("peers: {line}");
         self.notes.push(line);
+    }
+
+    /// Notes that `contender` is left out of `row`.
+    pub fn failed(&mut self, row: &Row, contender: &Contender, error: &Error) {
+        self.note(format!("{row}: {} failed: {error:#}", contender.name()));
     }
 
     /// Prints the table and writes `peers.json` and `peers.md` into `folder`.
@@ -169,36 +236,46 @@ impl Report {
 
     fn markdown(&self) -> String {
         let Machine { cpu, n_cpus, huge_pages, load_before, load_after, .. } = &self.machine;
-        let mut text = String::new();
-        let mut line = |words: String| text += &(words + "\n");
-        line(format!("# The engine beside its peers, {}\n", date(self.machine.unix_time_s)));
-        line(format!(
+        let mut text = format!("# The engine beside its peers, {}\n\n", date(self.machine.unix_time_s));
+        // By reference: rustc 1.95 lets a closure free an empty string twice that it is given twice (rust-lang/rust#155241).
+        let mut line = |words: &str| {
+            text += words;
+            text += "\n";
+        };
+        line(&format!(
             "{cpu}, {n_cpus} CPUs; transparent huge pages: {huge_pages}; load {load_before:.1} before, {load_after:.1} after."
         ));
-        line(format!(
-            "Medians of {} rounds, engines by turns, each in a process of its own; ± is half the range.\n",
+        line(&format!(
+            "Medians of {} rounds, engines by turns, each in a process of its own; ± is half the range.",
             self.rounds
         ));
-        line(format!("- corelm {}: {}", self.commit, self.pages("corelm")));
+        if self.rows.iter().any(|row| row.unit == Unit::Products) {
+            line(&format!(
+                "gemv: one product on one thread, from the caches; a round's figure is the median of {TURNS} processes."
+            ));
+        }
+        line("");
+        line(&format!("- corelm {}{}", self.commit, self.pages("corelm")));
         for (name, version) in &self.versions {
             let engine = name.split(',').next().unwrap_or(name);
-            line(format!("- {name} {version}: {}", self.pages(engine)));
+            line(&format!("- {name} {version}{}", self.pages(engine)));
         }
         for note in &self.notes {
-            line(format!("- note: {note}"));
+            line(&format!("- note: {note}"));
         }
-        line(String::new());
+        line("");
         text += &table(&self.cells());
         text += "\nThe machine's limits, measured:\n\n";
         text += &table(&self.limit_cells());
         text
     }
 
-    /// Where the engine's matrices lay.
+    /// Where the engine's matrices lay while models ran.
     fn pages(&self, engine: &str) -> String {
-        let mut sides = self.rows.iter().flat_map(|row| row.peers.iter().chain([&row.corelm]));
+        let models = self.rows.iter().filter(|row| row.unit == Unit::Tokens);
+        let mut sides = models.flat_map(|row| row.peers.iter().chain([&row.corelm]));
         let side = sides.find(|side| side.engine == engine);
-        side.map_or_else(String::new, |side| format!("matrices in {}", side.pages))
+        side.map_or_else(String::new, |side| format!(": matrices in {}", side.pages))
     }
 
     fn cells(&self) -> Vec<Vec<String>> {
@@ -208,16 +285,19 @@ impl Report {
             "test",
             "threads",
             "cpu",
-            "corelm t/s",
+            "corelm",
             "peer",
-            "peer t/s",
+            "peer's",
             "ratio",
             "",
             "corelm of limit",
             "peer of limit",
             "limit",
         ])];
-        let rate = |side: &Side| format!("{:.2} ± {:.0} %", side.median(), 100.0 * side.spread());
+        let rate = |row: &Result, side: &Side| {
+            let figure = row.unit.figure(side.median());
+            format!("{figure:.2} {} ± {:.0} %", row.unit.name(), 100.0 * side.spread())
+        };
         let percent =
             |share: Option<f64>| share.map_or_else(String::new, |share| format!("{:.0} %", 100.0 * share));
         for row in &self.rows {
@@ -228,9 +308,9 @@ impl Report {
                     row.test.clone(),
                     row.threads.to_string(),
                     row.cpu.clone(),
-                    rate(&row.corelm),
+                    rate(row, &row.corelm),
                     peer.map_or_else(|| "none".to_owned(), Side::name),
-                    peer.map_or_else(String::new, rate),
+                    peer.map_or_else(String::new, |peer| rate(row, peer)),
                     ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}")),
                     peer.map_or("", |peer| verdict(&row.corelm, peer)).to_owned(),
                     percent(row.share(&row.corelm)),
@@ -263,9 +343,12 @@ impl Report {
 
     fn json(&self) -> serde_json::Value {
         let side = |row: &Result, side: &Side| {
+            let (unit, suffix) = (row.unit, row.unit.suffix());
+            let samples: Vec<f64> = side.per_s.iter().map(|&per_s| unit.figure(per_s)).collect();
             json!({
-                "engine": side.engine, "variant": side.variant, "pages": side.pages, "median_ts": side.median(),
-                "spread": side.spread(), "samples_ts": side.tokens_per_s, "share_of_limit": row.share(side),
+                "engine": side.engine, "variant": side.variant, "pages": side.pages,
+                format!("median_{suffix}"): unit.figure(side.median()), "spread": side.spread(),
+                format!("samples_{suffix}"): samples, "share_of_limit": row.share(side),
             })
         };
         let rows = self.rows.iter().map(|row| {
@@ -327,7 +410,30 @@ mod tests {
 
     fn side(engine: &str, variant: &str, rates: &[f64]) -> Side {
         let [engine, variant] = [engine, variant].map(str::to_owned);
-        Side { engine, variant, pages: String::new(), tokens_per_s: rates.to_vec() }
+        Side { engine, variant, pages: String::new(), per_s: rates.to_vec() }
+    }
+
+    fn row(unit: Unit, peers: Vec<Side>) -> Result {
+        let [name, model, quant, test, cpu, backend] = ["n", "m", "q", "t", "c", "b"].map(str::to_owned);
+        let corelm = side("corelm", "", &[3.0]);
+        Result { name, model, quant, test, unit, threads: 1, cpu, backend, corelm, peers, limit: None }
+    }
+
+    #[test]
+    fn products_are_shown_by_their_time() {
+        let mut report = Report::new(1, Vec::new());
+        report.rows.extend([Unit::Tokens, Unit::Products].map(|unit| row(unit, vec![side("a", "", &[2.0])])));
+        let markdown = report.markdown();
+        let has = |cells: [&str; 3]| {
+            markdown.lines().any(|line| cells.iter().all(|cell| line.contains(&format!("| {cell} "))))
+        };
+        assert!(has(["3.00 t/s ± 0 %", "2.00 t/s ± 0 %", "1.50"]), "{markdown}");
+        assert!(has(["333333.33 µs ± 0 %", "500000.00 µs ± 0 %", "1.50"]), "{markdown}");
+        let rows = &report.json()["rows"];
+        assert_eq!(
+            (&rows[0]["corelm"]["median_ts"], &rows[1]["peers"][0]["median_us"]),
+            (&json!(3.0), &json!(5e5))
+        );
     }
 
     #[test]
@@ -339,18 +445,8 @@ mod tests {
 
     #[test]
     fn the_better_variant_counts() {
-        let row = Result {
-            name: String::new(),
-            model: String::new(),
-            quant: String::new(),
-            test: String::new(),
-            threads: 1,
-            cpu: String::new(),
-            backend: String::new(),
-            corelm: side("corelm", "", &[3.0]),
-            peers: vec![side("a", "x", &[1.0]), side("b", "", &[9.0]), side("a", "y", &[2.0])],
-            limit: None,
-        };
+        let row =
+            row(Unit::Tokens, vec![side("a", "x", &[1.0]), side("b", "", &[9.0]), side("a", "y", &[2.0])]);
         let names: Vec<String> = row.best_peers().into_iter().map(Side::name).collect();
         assert_eq!(names, ["a (y)", "b"]);
         assert_eq!(row.ratio(&row.peers[2]), 1.5);

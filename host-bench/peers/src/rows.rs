@@ -1,8 +1,9 @@
-//! What is measured: models, jobs, threads, and how much of the CPU may be used.
+//! What is measured: models and products, jobs, threads, and how much of the CPU may be used.
 
 use std::fmt;
 
 use crate::Options;
+use crate::products::{PRODUCTS, Product};
 
 /// A shape that `corelm synth` knows, in one type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,31 +39,71 @@ pub enum Work {
     Generate(usize),
 }
 
-/// One line of the table.
+impl Work {
+    pub fn n_tokens(self) -> usize {
+        match self {
+            Work::Prompt(n) | Work::Generate(n) => n,
+        }
+    }
+}
+
+/// A model at work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Row {
+pub struct Tokens {
     pub model: Model,
     pub work: Work,
     /// Tokens in the cache before the timed ones.
     pub depth: usize,
-    pub threads: usize,
-    /// Whether both sides are held to AVX2, FMA and F16C.
-    pub avx2_only: bool,
 }
 
-impl Row {
+impl Tokens {
     /// llama-bench's name of the job.
-    pub fn test(&self) -> String {
+    fn test(&self) -> String {
         let name = match self.work {
             Work::Prompt(n) => format!("pp{n}"),
             Work::Generate(n) => format!("tg{n}"),
         };
         if self.depth > 0 { format!("{name} @ d{}", self.depth) } else { name }
     }
+}
 
-    pub fn n_tokens(&self) -> usize {
-        match self.work {
-            Work::Prompt(n) | Work::Generate(n) => n,
+/// What is timed in a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Job {
+    Tokens(Tokens),
+    Product(Product),
+}
+
+/// One line of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    pub job: Job,
+    pub threads: usize,
+    /// Whether both sides are held to AVX2, FMA and F16C.
+    pub avx2_only: bool,
+}
+
+impl Row {
+    /// The model's shape, or the operation.
+    pub fn subject(&self) -> &'static str {
+        match self.job {
+            Job::Tokens(tokens) => tokens.model.preset,
+            Job::Product(_) => Product::NAME,
+        }
+    }
+
+    /// The type of the weights.
+    pub fn quant(&self) -> &'static str {
+        match self.job {
+            Job::Tokens(tokens) => tokens.model.quant,
+            Job::Product(product) => product.quant,
+        }
+    }
+
+    pub fn test(&self) -> String {
+        match self.job {
+            Job::Tokens(tokens) => tokens.test(),
+            Job::Product(product) => product.test(),
         }
     }
 
@@ -75,16 +116,16 @@ impl Row {
 /// The name that `--only` is matched against.
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Model { preset, quant, .. } = self.model;
         let test = self.test().replace(' ', "");
-        write!(f, "{preset}/{quant}/{test}/t{}/{}", self.threads, self.cpu())
+        write!(f, "{}/{}/{test}/t{}/{}", self.subject(), self.quant(), self.threads, self.cpu())
     }
 }
 
 /// The rows that `options` ask for.
 pub fn rows(options: &Options) -> Vec<Row> {
     let wanted = |row: &Row| {
-        let is_quick = row.model.quant == "q4_0" && !row.avx2_only && row.work != Work::Prompt(512);
+        let is_long = matches!(row.job, Job::Tokens(Tokens { work: Work::Prompt(512), .. }));
+        let is_quick = row.quant() == "q4_0" && !row.avx2_only && !is_long;
         (!options.quick || is_quick)
             && options.only.as_ref().is_none_or(|only| only.is_match(&row.to_string()))
     };
@@ -93,6 +134,7 @@ pub fn rows(options: &Options) -> Vec<Row> {
 
 fn all() -> Vec<Row> {
     let mut rows = Vec::new();
+    let avx2_only = if cfg!(target_arch = "x86_64") { &[false, true][..] } else { &[false] };
     for model in MODELS {
         // A small model's tokens are so fast that it takes more of them to fill a measurement.
         let jobs: &[(Work, usize)] = if model.preset == TINYLLAMA.preset {
@@ -105,12 +147,15 @@ fn all() -> Vec<Row> {
         } else {
             &[(Work::Generate(256), 0), (Work::Prompt(128), 0)]
         };
-        let avx2_only = if cfg!(target_arch = "x86_64") { &[false, true][..] } else { &[false] };
         for &avx2_only in avx2_only {
             for &(work, depth) in jobs {
-                rows.extend([1, 2].map(|threads| Row { model, work, depth, threads, avx2_only }));
+                let job = Job::Tokens(Tokens { model, work, depth });
+                rows.extend([1, 2].map(|threads| Row { job, threads, avx2_only }));
             }
         }
+    }
+    for &avx2_only in avx2_only {
+        rows.extend(PRODUCTS.map(|product| Row { job: Job::Product(product), threads: 1, avx2_only }));
     }
     rows
 }
@@ -126,7 +171,9 @@ mod tests {
         once.sort();
         once.dedup();
         assert_eq!(names.len(), once.len());
-        assert!(names.iter().any(|name| name == "tinyllama-1.1b/q4_0/tg32@d1900/t1/all"));
+        for known in ["tinyllama-1.1b/q4_0/tg32@d1900/t1/all", "gemv/q4_0/384x384,packed/t1/all"] {
+            assert!(names.iter().any(|name| name == known), "{known}");
+        }
         assert!(all().iter().any(|row| row.test() == "tg32 @ d1900"));
     }
 }
