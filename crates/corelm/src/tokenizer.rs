@@ -14,6 +14,7 @@
 
 mod byte_level;
 mod byte_map;
+mod cache;
 mod decode;
 mod hash;
 mod merges;
@@ -35,6 +36,7 @@ use crate::arena::{Arena, Layout};
 use crate::error::{ArenaError, ModelError, ShortName, TokenizeError, VocabFault};
 use crate::gguf::Image;
 use byte_level::ByteLevel;
+use cache::PieceCache;
 use decode::Form;
 use scratch::Chain;
 use sentence_piece::SentencePiece;
@@ -55,6 +57,8 @@ pub struct Tokenizer<'a, 'm> {
     ends: [Token; names::ENDS.len() + 3],
     add_bos: bool,
     add_eos: bool,
+    /// Tells this tokenizer from others whose tokens the same scratch may have kept.
+    fingerprint: u64,
 }
 
 /// How text becomes tokens, with what the index holds for it.
@@ -115,7 +119,11 @@ impl<'a, 'm> Tokenizer<'a, 'm> {
         }
         let add_bos = image.bool("tokenizer.ggml.add_bos_token")?.unwrap_or(usual_bos);
         let add_eos = image.bool("tokenizer.ggml.add_eos_token")?.unwrap_or(false);
-        Ok(Self { vocab, specials, model, bos, eos, ends, add_bos, add_eos })
+        let fingerprint = match &model {
+            Model::ByteLevel(model) => model.fingerprint(),
+            Model::SentencePiece(model) => model.fingerprint(),
+        };
+        Ok(Self { vocab, specials, model, bos, eos, ends, add_bos, add_eos, fingerprint })
     }
 
     /// Number of tokens; every token that [`Tokenizer::encode`] gives is below it.
@@ -205,17 +213,18 @@ impl<'a, 'm> Tokenizer<'a, 'm> {
             return Err(TokenizeError::ScratchFull { need, have });
         }
         let mut out = Output { tokens: out, len: 0 };
-        let Scratch { chain, marks } = scratch;
+        let Scratch { chain, marks, cache } = scratch;
         chain.clear();
+        cache.serve(self.fingerprint);
         let mut at = 0;
         if self.specials.mark(&self.vocab, text, specials, marks) {
             while let Some(found) = self.specials.next(&self.vocab, text, marks, at) {
-                self.encode_fragment(text.get(at..found.start).unwrap_or_default(), chain, &mut out)?;
+                self.encode_fragment(text.get(at..found.start).unwrap_or_default(), chain, cache, &mut out)?;
                 out.push(found.token);
                 at = found.end;
             }
         }
-        self.encode_fragment(text.get(at..).unwrap_or_default(), chain, &mut out)?;
+        self.encode_fragment(text.get(at..).unwrap_or_default(), chain, cache, &mut out)?;
         match out.tokens.len() {
             have if have < out.len => Err(TokenizeError::OutputFull { need: out.len, have }),
             _ => Ok(out.len),
@@ -227,12 +236,13 @@ impl<'a, 'm> Tokenizer<'a, 'm> {
         &self,
         text: &[u8],
         chain: &mut Chain<'_>,
+        cache: &mut PieceCache<'_>,
         out: &mut Output<'_>,
     ) -> Result<(), TokenizeError> {
         match &self.model {
             _ if text.is_empty() => Ok(()),
-            Model::ByteLevel(model) => model.encode(&self.vocab, text, chain, out),
-            Model::SentencePiece(model) => model.encode(&self.vocab, text, chain, out),
+            Model::ByteLevel(model) => model.encode(&self.vocab, text, chain, cache, out),
+            Model::SentencePiece(model) => model.encode(&self.vocab, text, chain, cache, out),
         }
     }
 

@@ -54,6 +54,7 @@ fn tokenize(lab: &mut Lab<'_>, kind: synth::Tokenizer) -> Result<(), CaseError> 
     let mut scratch = tokenizer.scratch(TEXT.len(), &mut arena).map_err(|_| CaseError::Memory)?;
     let mut tokens = [0; TEXT.len() + 1];
     let mut encode = |text: &str, tokens: &mut [u32]| {
+        scratch.forget(); // every text is a new one
         tokenizer.encode(text.as_bytes(), Specials::Never, &mut scratch, tokens)
     };
     let n = encode(TEXT, &mut tokens).map_err(|error| CaseError::Engine(error.code()))?;

@@ -1,7 +1,8 @@
 //! Byte-level BPE (GPT-2 and most since): a pre-tokenizer cuts text into pieces, bytes of a piece merge by rank.
 
 use super::byte_map;
-use super::merges::Merges;
+use super::cache::{Key, PieceCache, Tokens};
+use super::merges::{Merges, fingerprint};
 use super::pre::Pre;
 use super::scratch::Chain;
 use super::vocab::Vocab;
@@ -20,6 +21,7 @@ pub struct ByteLevel<'a, 'm> {
     merges: Merges<'a, 'm>,
     /// The token of each byte; [`NO_TOKEN`] where there is none.
     bytes: &'a [Token],
+    fingerprint: u64,
 }
 
 impl<'a, 'm> ByteLevel<'a, 'm> {
@@ -43,7 +45,15 @@ impl<'a, 'm> ByteLevel<'a, 'm> {
             Pre::by_name(name).ok_or(ModelError::UnsupportedName { key: PRE, name: ShortName::new(name) })?;
         let merges = Merges::by_rank(image, vocab, arena)?;
         let bytes = arena.alloc_with(256, |byte| find_mapped(vocab, &[byte as u8]).unwrap_or(NO_TOKEN))?;
-        Ok(Self { pre, merges, bytes })
+        let of_name = name.iter().map(|&byte| byte.into());
+        let of_bytes = bytes.iter().map(|&token| token.into());
+        let fingerprint = fingerprint([merges.fingerprint()].into_iter().chain(of_name).chain(of_bytes));
+        Ok(Self { pre, merges, bytes, fingerprint })
+    }
+
+    /// A number that differs, but for chance, from that of other tokenizers.
+    pub fn fingerprint(&self) -> u64 {
+        self.fingerprint
     }
 
     /// Whether the model wants BOS when the file does not say.
@@ -61,25 +71,51 @@ impl<'a, 'm> ByteLevel<'a, 'm> {
         vocab: &Vocab<'_, '_>,
         text: &[u8],
         chain: &mut Chain<'_>,
+        cache: &mut PieceCache<'_>,
         out: &mut Output<'_>,
     ) -> Result<(), TokenizeError> {
         let mut rest = text;
         while !rest.is_empty() {
             // A piece has a byte at least: see `Pre::piece_len`.
-            let (piece, tail) = rest.split_at_checked(self.pre.piece_len(rest).max(1)).unwrap_or((rest, &[]));
+            let len = self.pre.piece_len(rest).max(1);
+            let key = Key::new(rest, len);
+            let (piece, tail) = rest.split_at_checked(len).unwrap_or((rest, &[]));
             rest = tail;
-            // Llama 3 takes a piece that is a token as that token, whatever the merges say.
-            let whole = if self.pre == Pre::Llama3 { find_mapped(vocab, piece) } else { None };
-            if let Some(token) = whole {
-                out.push(token);
+            if let Some(tokens) = key.and_then(|key| cache.get(key)) {
+                tokens.iter().for_each(|token| out.push(token));
                 continue;
             }
-            for &byte in piece {
-                let token = self.bytes.get(usize::from(byte)).copied().filter(|&token| token != NO_TOKEN);
-                chain.push(token.ok_or(TokenizeError::NoToken { byte })?)?;
+            let mut tokens = Tokens::default();
+            self.encode_piece(vocab, piece, chain, |token| {
+                out.push(token);
+                tokens.push(token);
+            })?;
+            if let Some(key) = key {
+                cache.put(key, tokens);
             }
-            chain.merge(&self.merges, |token| out.push(token));
         }
+        Ok(())
+    }
+
+    fn encode_piece(
+        &self,
+        vocab: &Vocab<'_, '_>,
+        piece: &[u8],
+        chain: &mut Chain<'_>,
+        mut out: impl FnMut(Token),
+    ) -> Result<(), TokenizeError> {
+        // Llama 3 takes a piece that is a token as that token, whatever the merges say.
+        if self.pre == Pre::Llama3
+            && let Some(token) = find_mapped(vocab, piece)
+        {
+            out(token);
+            return Ok(());
+        }
+        for &byte in piece {
+            let token = self.bytes.get(usize::from(byte)).copied().filter(|&token| token != NO_TOKEN);
+            chain.push(token.ok_or(TokenizeError::NoToken { byte })?)?;
+        }
+        chain.merge(&self.merges, out);
         Ok(())
     }
 }

@@ -1,24 +1,27 @@
 //! The working memory of an encoding and the merging of symbols in it: O(n log n) for any text.
 
+use super::cache::PieceCache;
 use super::merges::{Merges, NEVER};
 use crate::Token;
 use crate::arena::{Arena, Layout};
 use crate::error::{ArenaError, TokenizeError};
 
-/// Working memory for texts up to a length: about 34 bytes for each byte of text. May be used again and again; what it
+/// Working memory for texts up to a length: about 38 bytes for each byte of text. May be used again and again; what it
 /// held of them is overwritten when it is dropped.
 #[derive(Debug)]
 pub struct Scratch<'s> {
     pub(super) chain: Chain<'s>,
     /// One for each byte of text: the work of the search for special tokens.
     pub(super) marks: &'s mut [u16],
+    pub(super) cache: PieceCache<'s>,
 }
 
 impl<'s> Scratch<'s> {
     /// Adds what [`Scratch::new`] allocates.
     pub(super) fn layout(text_bytes: usize, layout: Layout) -> Result<Layout, ArenaError> {
         let n = n_symbols(text_bytes)?;
-        layout.add::<Symbol>(n)?.add::<u64>(n.saturating_mul(2))?.add::<u16>(text_bytes)
+        let layout = layout.add::<Symbol>(n)?.add::<u64>(n.saturating_mul(2))?.add::<u16>(text_bytes)?;
+        PieceCache::layout(text_bytes, layout)
     }
 
     pub(super) fn new(text_bytes: usize, arena: &mut Arena<'s>) -> Result<Self, ArenaError> {
@@ -26,12 +29,18 @@ impl<'s> Scratch<'s> {
         let symbols = arena.alloc(n, Symbol::default())?;
         let heap = Heap { entries: arena.alloc(n.saturating_mul(2), 0)?, len: 0, steps: 0 };
         let marks = arena.alloc(text_bytes, 0)?;
-        Ok(Self { chain: Chain { symbols, len: 0, heap }, marks })
+        let cache = PieceCache::new(text_bytes, arena)?;
+        Ok(Self { chain: Chain { symbols, len: 0, heap }, marks, cache })
     }
 
     /// Bytes of the longest text it serves.
     pub fn text_bytes(&self) -> usize {
         self.marks.len()
+    }
+
+    /// Forgets the tokens of pieces met before, so that the next text takes the time of the first.
+    pub fn forget(&mut self) {
+        self.cache.wipe();
     }
 
     /// Steps of merging since it was made: a measure of work that does not depend on the machine.
@@ -45,6 +54,7 @@ impl Drop for Scratch<'_> {
         self.chain.symbols.fill(Symbol::default());
         self.chain.heap.entries.fill(0);
         self.marks.fill(0);
+        self.cache.wipe();
     }
 }
 
@@ -264,7 +274,10 @@ mod tests {
     fn nothing_is_left_behind() {
         let (mut symbols, mut entries, mut marks) = ([Symbol::default(); 2], [7; 4], [7; 1]);
         let heap = Heap { entries: &mut entries, len: 0, steps: 0 };
-        let mut scratch = Scratch { chain: Chain { symbols: &mut symbols, len: 0, heap }, marks: &mut marks };
+        let mut region = [MaybeUninit::uninit(); 1024];
+        let cache = PieceCache::new(1, &mut Arena::new(&mut region)).unwrap();
+        let chain = Chain { symbols: &mut symbols, len: 0, heap };
+        let mut scratch = Scratch { chain, marks: &mut marks, cache };
         assert_eq!(scratch.chain.push(7), Ok(()));
         drop(scratch);
         assert_eq!((symbols[0].token, entries, marks), (0, [0; 4], [0; 1]));

@@ -4,7 +4,8 @@
 //! A character without a token of its own merges with nothing. Trained vocabularies have a token for every character
 //! that stands in another token, so that this is what the reference does.
 
-use super::merges::Merges;
+use super::cache::{Key, PieceCache, Tokens};
+use super::merges::{Merges, fingerprint};
 use super::scratch::Chain;
 use super::unicode::Char;
 use super::vocab::{TokenKind, Vocab};
@@ -79,6 +80,12 @@ impl<'a, 'm> SentencePiece<'a, 'm> {
         !self.bytes.contains(&NO_TOKEN)
     }
 
+    /// A number that differs, but for chance, from that of other tokenizers.
+    pub fn fingerprint(&self) -> u64 {
+        let tokens = self.bytes.iter().chain(self.ascii).map(|&token| token.into());
+        fingerprint([self.merges.fingerprint()].into_iter().chain(tokens))
+    }
+
     /// Encodes text without special tokens in it; `chain` is empty before and after.
     ///
     /// # Errors
@@ -89,27 +96,75 @@ impl<'a, 'm> SentencePiece<'a, 'm> {
         vocab: &Vocab<'_, '_>,
         text: &[u8],
         chain: &mut Chain<'_>,
+        cache: &mut PieceCache<'_>,
         out: &mut Output<'_>,
     ) -> Result<(), TokenizeError> {
-        if self.adds_space {
-            self.push_char(vocab, &SPACE, chain, out)?;
-        }
         let mut rest = text;
-        let mut after_space = true;
-        while let Some(c) = Char::first(rest) {
-            let (mut symbol, tail) = rest.split_at_checked(c.len).unwrap_or((rest, &[]));
-            if symbol == b" " {
-                symbol = &SPACE;
-            }
-            let is_space = symbol == SPACE;
-            if is_space && !after_space && self.cuts_at_spaces {
-                chain.merge(&self.merges, |token| out.push(token));
-            }
-            self.push_char(vocab, symbol, chain, out)?;
-            after_space = is_space;
+        if self.adds_space {
+            // The space put before it and the first word, which is never looked up: its key has no such space.
+            let len = self.word_len(rest);
+            let (word, tail) = rest.split_at_checked(len).unwrap_or((rest, &[]));
+            self.push_char(vocab, &SPACE, chain, &mut |token| out.push(token))?;
+            self.encode_word(vocab, word, chain, |token| out.push(token))?;
             rest = tail;
         }
-        chain.merge(&self.merges, |token| out.push(token));
+        while !rest.is_empty() {
+            let len = self.word_len(rest);
+            let key = Key::new(rest, len);
+            let (word, tail) = rest.split_at_checked(len).unwrap_or((rest, &[]));
+            rest = tail;
+            if let Some(tokens) = key.and_then(|key| cache.get(key)) {
+                tokens.iter().for_each(|token| out.push(token));
+                continue;
+            }
+            let mut tokens = Tokens::default();
+            self.encode_word(vocab, word, chain, |token| {
+                out.push(token);
+                tokens.push(token);
+            })?;
+            if let Some(key) = key {
+                cache.put(key, tokens);
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes up to the first space behind something else, across which nothing merges; all where something may.
+    fn word_len(&self, text: &[u8]) -> usize {
+        if !self.cuts_at_spaces {
+            return text.len();
+        }
+        let (mut at, mut after_space) = (0, true);
+        while let Some(rest @ [_, ..]) = text.get(at..) {
+            let space = match rest {
+                [b' ', ..] => 1,
+                _ if rest.starts_with(&SPACE) => SPACE.len(),
+                _ => 0,
+            };
+            if space > 0 && !after_space {
+                break;
+            }
+            after_space = space > 0;
+            at += space.max(1);
+        }
+        at
+    }
+
+    /// Encodes text that merges with nothing behind it.
+    fn encode_word(
+        &self,
+        vocab: &Vocab<'_, '_>,
+        word: &[u8],
+        chain: &mut Chain<'_>,
+        mut out: impl FnMut(Token),
+    ) -> Result<(), TokenizeError> {
+        let mut rest = word;
+        while let Some(c) = Char::first(rest) {
+            let (symbol, tail) = rest.split_at_checked(c.len).unwrap_or((rest, &[]));
+            self.push_char(vocab, if symbol == b" " { &SPACE } else { symbol }, chain, &mut out)?;
+            rest = tail;
+        }
+        chain.merge(&self.merges, out);
         Ok(())
     }
 
@@ -120,7 +175,7 @@ impl<'a, 'm> SentencePiece<'a, 'm> {
         vocab: &Vocab<'_, '_>,
         symbol: &[u8],
         chain: &mut Chain<'_>,
-        out: &mut Output<'_>,
+        out: &mut impl FnMut(Token),
     ) -> Result<(), TokenizeError> {
         let token = match symbol {
             [byte @ 0..=0x7F] => known(self.ascii, *byte),
@@ -130,12 +185,12 @@ impl<'a, 'm> SentencePiece<'a, 'm> {
         if let Some(token) = token {
             return chain.push(token);
         }
-        chain.merge(&self.merges, |token| out.push(token));
+        chain.merge(&self.merges, &mut *out);
         match symbol.iter().find(|&&byte| known(self.bytes, byte).is_none()) {
             None => {
-                symbol.iter().filter_map(|&byte| known(self.bytes, byte)).for_each(|token| out.push(token))
+                symbol.iter().filter_map(|&byte| known(self.bytes, byte)).for_each(out);
             }
-            Some(&byte) => out.push(self.unknown.ok_or(TokenizeError::NoToken { byte })?),
+            Some(&byte) => out(self.unknown.ok_or(TokenizeError::NoToken { byte })?),
         }
         Ok(())
     }
