@@ -178,17 +178,17 @@ impl Attention<'_> {
 
     /// Second step, for all cells of a head: what the weights of each are worth.
     pub fn fold(&self, cells: &mut [f32]) {
-        let (cell_len, head_dim) = (self.cell_len(), self.head_dim());
-        let mut each = |f: &mut dyn FnMut(Cell<'_>)| {
-            cells.chunks_exact_mut(cell_len).filter_map(|cell| Cell::of(cell, head_dim)).for_each(f);
-        };
         let (mut max, mut sum) = (f32::NEG_INFINITY, 0.0);
-        each(&mut |cell| max = cell.max.max(max));
-        each(&mut |cell| {
+        for cell in self.cells(cells) {
+            max = cell.max.max(max);
+        }
+        for cell in self.cells(cells) {
             *cell.max = libm::expf(*cell.max - max);
             sum += *cell.max * *cell.sum;
-        });
-        each(&mut |cell| *cell.max /= sum);
+        }
+        for cell in self.cells(cells) {
+            *cell.max /= sum;
+        }
     }
 
     /// Third step, for each block, where weights are [rounded](Self::is_rounded): final weights and the values by them.
@@ -201,11 +201,16 @@ impl Attention<'_> {
     /// Last step: what one head gets, `(head_dim)`, from all its cells.
     pub fn gather(&self, dst: &mut [f32], cells: &mut [f32]) {
         dst.fill(0.0);
-        for cell in cells.chunks_exact_mut(self.cell_len()) {
-            let Some(cell) = Cell::of(cell, self.head_dim()) else { return };
+        for cell in self.cells(cells) {
             let share = if self.is_rounded() { 1.0 } else { *cell.max };
             self.ops.axpy(dst, share, cell.values);
         }
+    }
+
+    /// The cells of one head, in the order of their blocks.
+    fn cells<'c>(&self, cells: &'c mut [f32]) -> impl Iterator<Item = Cell<'c>> + use<'c> {
+        let head_dim = self.head_dim();
+        cells.chunks_exact_mut(self.cell_len()).filter_map(move |cell| Cell::of(cell, head_dim))
     }
 
     /// Whether weights are rounded before they meet the values.

@@ -64,11 +64,14 @@ pub fn depth(functions: &[Function]) -> Depth {
     let is_pointed_at = |i: &usize| functions[*i].is_pointed_at;
     let mut pointed_at: Vec<usize> = (0..nodes.len()).filter(is_pointed_at).collect();
     pointed_at.sort_by_key(|&i| std::cmp::Reverse(direct[i]));
-    // A closure behind a `dyn Fn` is reached through a shim of the compiler's, which is counted with it.
+    // A closure behind a `dyn Fn` is reached through a shim of the compiler's, which is counted with it: it calls the
+    // closure, or has taken it in.
     let is_in_shim = |i: usize| {
         (0..nodes.len()).any(|shim| {
-            let is_shim = SHIMS.iter().any(|name| functions[shim].name.contains(name));
-            is_shim && is_pointed_at(&shim) && nodes[shim].callees.contains(&i)
+            let name = &functions[shim].name;
+            let is_shim = SHIMS.iter().any(|mark| name.contains(mark)) && is_pointed_at(&shim);
+            let has_closure = nodes[shim].callees.contains(&i) || name.contains(&functions[i].name);
+            is_shim && shim != i && has_closure && direct[i] <= direct[shim]
         })
     };
     let nest = pointed_at.iter().filter(|&&i| !is_in_shim(i)).take(NESTED).map(|&i| direct[i]);
