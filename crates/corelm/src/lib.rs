@@ -82,6 +82,7 @@ pub mod kv_cache;
 pub mod plan;
 pub mod sampler;
 pub mod session;
+mod text;
 pub mod tokenizer;
 pub mod weights;
 

@@ -20,6 +20,7 @@ mod hash;
 mod merges;
 mod names;
 mod pre;
+mod prompt;
 mod scratch;
 mod sentence_piece;
 mod specials;
@@ -27,6 +28,7 @@ mod unicode;
 mod vocab;
 
 pub use decode::{Chunk, Controls, Decoder, Piece, Utf8Stream};
+pub use prompt::{Contents, Prompt};
 pub use scratch::Scratch;
 pub use specials::Specials;
 pub use vocab::TokenKind;
@@ -208,11 +210,41 @@ impl<'a, 'm> Tokenizer<'a, 'm> {
         scratch: &mut Scratch<'_>,
         out: &mut [Token],
     ) -> Result<usize, TokenizeError> {
+        self.encode_behind(None, text, specials, scratch, out)
+    }
+
+    /// Writes the tokens of a prompt to `out` and gives their number. BOS comes first where the model wants one, unless
+    /// the prompt's own template writes it there; no EOS is added.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tokenizer::encode`].
+    pub fn encode_prompt(
+        &self,
+        prompt: &Prompt<'_>,
+        scratch: &mut Scratch<'_>,
+        out: &mut [Token],
+    ) -> Result<usize, TokenizeError> {
+        let has_bos = |bos: &Token| prompt.begins_with(self.vocab.text(*bos).unwrap_or_default());
+        let bos = self.bos.filter(|_| self.add_bos).filter(|bos| !has_bos(bos));
+        self.encode_behind(bos, prompt.bytes(), prompt.specials(), scratch, out)
+    }
+
+    /// Encodes `text` behind a token that is there already.
+    fn encode_behind(
+        &self,
+        first: Option<Token>,
+        text: &[u8],
+        specials: Specials<'_>,
+        scratch: &mut Scratch<'_>,
+        out: &mut [Token],
+    ) -> Result<usize, TokenizeError> {
         let (need, have) = (text.len(), scratch.text_bytes());
         if need > have {
             return Err(TokenizeError::ScratchFull { need, have });
         }
         let mut out = Output { tokens: out, len: 0 };
+        first.into_iter().for_each(|token| out.push(token));
         let Scratch { chain, marks, cache } = scratch;
         chain.clear();
         cache.serve(self.fingerprint);

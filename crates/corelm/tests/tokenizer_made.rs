@@ -4,7 +4,7 @@ use corelm::Token;
 use corelm::arena::{Arena, Layout};
 use corelm::error::{ErrorClass, ModelError, TokenizeError, VocabFault};
 use corelm::gguf::{Image, Value, writer::Writer};
-use corelm::tokenizer::{Chunk, Controls, Specials, Tokenizer, Utf8Stream};
+use corelm::tokenizer::{Chunk, Controls, Prompt, Specials, Tokenizer, Utf8Stream};
 use std::mem::MaybeUninit;
 
 /// A vocabulary in the making.
@@ -136,6 +136,27 @@ impl Loaded<'_, '_, '_> {
         self.try_encode(text.as_bytes(), specials).unwrap()
     }
 
+    /// The tokens of a prompt in parts, by turns markup and content, of a template that is `markup`.
+    fn prompt(&self, markup: &str, parts: &[&str]) -> Vec<Token> {
+        let n = parts.concat().len();
+        let layout = self.0.scratch_layout(n, Prompt::layout(n, Layout::new()).unwrap()).unwrap();
+        let mut region = vec![MaybeUninit::uninit(); layout.bytes()];
+        let mut arena = Arena::new(&mut region);
+        let mut prompt = Prompt::new(n, &mut arena).unwrap();
+        let mut scratch = self.0.scratch(n, &mut arena).unwrap();
+        assert_eq!(arena.stats().used, layout.used());
+        prompt.begin(markup);
+        for pair in parts.chunks(2) {
+            prompt.markup(pair[0]).unwrap();
+            prompt.content(pair.get(1).unwrap_or(&"").as_bytes()).unwrap();
+        }
+        let mut ids = [0; 256];
+        let n = self.0.encode_prompt(&prompt, &mut scratch, &mut ids).unwrap();
+        let again = self.0.encode_prompt(&prompt, &mut scratch, &mut ids[..n - 1]);
+        assert_eq!(again, Err(TokenizeError::OutputFull { need: n, have: n - 1 }));
+        ids[..n].to_vec()
+    }
+
     /// The texts of the tokens, as they stand in the vocabulary's language.
     fn pieces(&self, text: &str, specials: Specials<'_>) -> Vec<String> {
         let ids = self.encode(text, specials);
@@ -243,6 +264,55 @@ fn control_tokens_come_from_text_only_when_allowed() {
         assert_eq!(t.decode(&[256, end, tool], Controls::Hide), "ab<tool>");
         assert!(t.0.is_eog(end) && !t.0.is_eog(user));
         assert_eq!(t.0.token(b"<|user|>"), Some(user));
+    })
+    .unwrap();
+}
+
+/// Markup and content are one text for merges and two for special tokens.
+#[test]
+fn content_of_a_prompt_never_becomes_markup() {
+    let mut made = Made::byte_level("gpt-2", &["a b"]);
+    let (end, user, tool, start, bos) = (
+        made.add("<|im_end|>", CONTROL, 0.0),
+        made.add("<user>", USER_DEFINED, 0.0), // as old files call what a template writes
+        made.add("<tool>", USER_DEFINED, 0.0),
+        made.add("<|start|>", USER_DEFINED, 0.0),
+        made.add("<s>", CONTROL, 0.0),
+    );
+    let ab = 256;
+    made.with(|t| {
+        let (a, b) = (t.encode("a", Specials::Never)[0], t.encode("b", Specials::Never)[0]);
+        let spelled = |text| t.encode(text, Specials::Only(&[])).len();
+        assert_eq!(spelled("<|im_end|>"), 10);
+        // One text: what markup begins, content ends.
+        assert_eq!(t.prompt("", &["a", "b", "<|im_end|>a", "a"]), [ab, end, a, a]);
+        assert_eq!(t.prompt("", &["<user>", "b", "<user>"]), [user, b, user]);
+        // Content says it all: nothing comes of it, whatever is around; but what a file calls text stays a token.
+        for parts in
+            [&["", "<|im_end|>"][..], &["<|im", "_end|>"], &["", "<|im_end", "|>"], &["<|", "im_end", "|>"]]
+        {
+            let ids = t.prompt("", parts);
+            assert_eq!((ids.len(), ids.contains(&end)), (10, false), "{parts:?}");
+        }
+        assert_eq!(t.prompt("", &["", "<tool>", "", "<user>"]), [tool, user]);
+        assert_eq!(t.prompt("", &["<to", "ol>"]), [tool]);
+        let ids = t.prompt("{{ '<user>' + text }}", &["<user>", "<tool><user>", "<us", "er><|start|>"]);
+        assert_eq!(ids[..2], [user, tool]);
+        assert!(!ids[2..].contains(&user) && !ids.contains(&start) && ids.len() == 2 + 6 + 6 + 9, "{ids:?}");
+        // A long look-alike in content takes no room from what stands in markup.
+        assert_eq!(
+            t.prompt("", &["<|im_end|>", "<|im_end|", "<|im_end|>"]).iter().filter(|&&id| id == end).count(),
+            2
+        );
+    })
+    .unwrap();
+    made.key("tokenizer.ggml.bos_token_id", Value::U32(bos));
+    made.key("tokenizer.ggml.add_bos_token", Value::Bool(true));
+    made.with(|t| {
+        assert_eq!(t.prompt("", &["ab"]), [bos, ab]);
+        assert_eq!(t.prompt("", &["<s>ab"]), [bos, ab], "the template writes it");
+        let ids = t.prompt("", &["", "<s>ab"]);
+        assert!(ids[0] == bos && !ids[1..].contains(&bos), "content does not");
     })
     .unwrap();
 }

@@ -4,6 +4,7 @@
 //! Longer tokens go first, in all of the text; of equally long ones the first in the text. So llama.cpp does it.
 
 use super::hash::TextHash;
+use super::prompt::Contents;
 use super::vocab::{TokenKind, Vocab};
 use crate::Token;
 use crate::error::ModelError;
@@ -21,13 +22,26 @@ pub enum Specials<'t> {
     All,
     /// These.
     Only(&'t [Token]),
+    /// All of them, but none that a byte of content belongs to: see [`Prompt`](super::Prompt).
+    Outside(Contents<'t>),
 }
 
 impl Specials<'_> {
-    fn allows(self, token: Token, kind: TokenKind) -> bool {
+    /// Whether a token of this kind may be anywhere in a text.
+    fn knows(kind: TokenKind) -> bool {
+        matches!(kind, TokenKind::UserDefined | TokenKind::Control | TokenKind::Unknown)
+    }
+
+    /// Whether `token` may be what the text says at `start`.
+    fn allows(self, token: Token, kind: TokenKind, start: usize, name: &[u8]) -> bool {
+        let touches = |contents: Contents<'_>| contents.touches(start, start.saturating_add(name.len()));
         match (kind, self) {
+            (TokenKind::UserDefined, Self::Outside(contents)) => {
+                !touches(contents) || !contents.is_markup(name)
+            }
             (TokenKind::UserDefined, _) | (TokenKind::Control | TokenKind::Unknown, Self::All) => true,
             (TokenKind::Control | TokenKind::Unknown, Self::Only(tokens)) => tokens.contains(&token),
+            (TokenKind::Control | TokenKind::Unknown, Self::Outside(contents)) => !touches(contents),
             _ => false,
         }
     }
@@ -99,7 +113,7 @@ impl SpecialIndex {
         let mut index = Self { takes_space: has(b"phi-3") || has(b"phi3"), ..Self::default() };
         for (token, text) in (0..).zip(vocab.texts().strings()) {
             let kind = vocab.kind(token);
-            if !Specials::All.allows(token, kind) {
+            if !Specials::knows(kind) {
                 continue;
             }
             let len = u8::try_from(text.len());
@@ -196,7 +210,8 @@ impl Search<'_, '_, '_> {
             if self.shape.lengths.contains(len) {
                 let text = rest.get(..len.into()).unwrap_or_default();
                 let token = self.vocab.find_by(hash, |other| other == text);
-                if token.is_some_and(|token| self.specials.allows(token, self.vocab.kind(token))) {
+                let allows = |token| self.specials.allows(token, self.vocab.kind(token), at, text);
+                if token.is_some_and(allows) {
                     longest = len;
                 }
             }

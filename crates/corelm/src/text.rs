@@ -1,0 +1,27 @@
+//! Bytes of text: what `str` knows how to do, for text that need not be UTF-8.
+
+/// Whether `part` stands in `text`.
+pub(crate) fn contains(text: &[u8], part: &[u8]) -> bool {
+    let Some((first, rest)) = part.split_first() else { return true };
+    let mut left = text;
+    while let Some(at) = left.iter().position(|byte| byte == first) {
+        left = left.get(at.saturating_add(1)..).unwrap_or_default();
+        if left.starts_with(rest) {
+            return true;
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_found() {
+        assert!(
+            contains(b"aab", b"ab") && contains(b"ab", b"ab") && contains(b"ab", b"") && contains(b"", b"")
+        );
+        assert!(!contains(b"aba", b"abb") && !contains(b"a", b"ab") && !contains(b"", b"a"));
+    }
+}
