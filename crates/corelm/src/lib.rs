@@ -17,6 +17,7 @@
 //! | [`plan`], [`arena`] | how much memory, and the memory |
 //! | [`session`], [`kv_cache`] | the forward pass, in slices if the caller wants, over a sequence of tokens |
 //! | [`tokenizer`], [`sampler`], [`generate`] | text to tokens and back, logits to tokens, and all of it together |
+//! | [`chat`] | conversations to prompts, by the model's chat template |
 //! | [`ops`] | the numbers: quantized blocks, SIMD back-ends, workers |
 //! | [`error`] | what is wrong with a file, with memory, with a text |
 //!
@@ -73,6 +74,7 @@
 extern crate std;
 
 pub mod arena;
+pub mod chat;
 pub mod config;
 pub mod error;
 mod forward;
@@ -92,6 +94,7 @@ pub use corelm_ops as ops;
 #[doc(no_inline)]
 pub use {
     arena::{Arena, Layout},
+    chat::{ChatError, ChatTemplate, Message, Role},
     config::{Architecture, Config},
     error::{ArenaError, Error, ModelError, TokenizeError},
     generate::{Event, GenerateError, Generation, GenerationConfig, Generator, StopReason},

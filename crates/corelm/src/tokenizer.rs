@@ -28,6 +28,7 @@ mod unicode;
 mod vocab;
 
 pub use decode::{Chunk, Controls, Decoder, Piece, Utf8Stream};
+pub(crate) use prompt::MAX_MARKUP;
 pub use prompt::{Contents, Prompt};
 pub use scratch::Scratch;
 pub use specials::Specials;

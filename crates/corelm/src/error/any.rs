@@ -3,6 +3,7 @@
 use core::fmt;
 
 use super::{ArenaError, ModelError, TokenizeError};
+use crate::chat::ChatError;
 use crate::generate::GenerateError;
 use crate::plan::PlanError;
 use crate::sampler::SamplerError;
@@ -54,6 +55,8 @@ any_of! {
     Arena(ArenaError),
     /// Text to tokens, or back.
     Tokenize(TokenizeError),
+    /// A conversation to text.
+    Chat(ChatError),
     /// Tokens to logits.
     Session(SessionError),
     /// Logits to a token.

@@ -67,3 +67,5 @@ pub const WIDTH: Limit = Limit::new("width of a vector", 65_536);
 pub const VOCAB: Limit = Limit::new("vocabulary size", 1 << 20);
 /// Bytes of one token: fits a caller's buffer.
 pub const TOKEN_BYTES: Limit = Limit::new("bytes of a token", 64 << 10);
+/// Bytes of a chat template: searched for some eighty marks; the longest published ones have 2^15.
+pub const CHAT_TEMPLATE_BYTES: Limit = Limit::new("bytes of a chat template", 1 << 20);
