@@ -20,6 +20,8 @@ struct CommandLine {
 pub enum Command {
     /// Continue a prompt.
     Generate(GenerateArgs),
+    /// Answer messages, one after the other.
+    Chat(ChatArgs),
     /// Feed exactly these ids and print the logits after each.
     Logits(LogitsArgs),
     /// Turn text into ids.
@@ -76,17 +78,9 @@ pub enum Kv {
     Q8_0,
 }
 
-/// `corelm generate`.
+/// How tokens are chosen.
 #[derive(Args)]
-pub struct GenerateArgs {
-    #[command(flatten)]
-    pub model: ModelArgs,
-    /// The prompt; standard input when absent.
-    #[arg(short, long)]
-    pub prompt: Option<String>,
-    /// Tokens to generate at most.
-    #[arg(short, long, default_value_t = 64)]
-    pub n_predict: usize,
+pub struct SamplingArgs {
     /// Temperature; 0 always takes the likeliest token.
     #[arg(long, default_value_t = 0.8)]
     pub temp: f32,
@@ -108,6 +102,55 @@ pub struct GenerateArgs {
     /// Seed of the random choice.
     #[arg(short, long, default_value_t = 0)]
     pub seed: u64,
+}
+
+/// How conversations become prompts.
+#[derive(Args)]
+pub struct TemplateArgs {
+    /// Chat template: the name of a family, as `chatml` or `llama3`. That of the model's own by default.
+    #[arg(long, value_name = "NAME")]
+    pub chat_template: Option<String>,
+}
+
+/// `corelm chat`.
+#[derive(Args)]
+pub struct ChatArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// The only message; by default each line of standard input is one.
+    #[arg(short, long)]
+    pub prompt: Option<String>,
+    /// The system's message.
+    #[arg(long)]
+    pub system: Option<String>,
+    #[command(flatten)]
+    pub template: TemplateArgs,
+    /// Tokens of an answer at most; as many as the context has room for by default.
+    #[arg(short, long)]
+    pub n_predict: Option<usize>,
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+    /// End an answer when this text appears; may be given several times.
+    #[arg(long)]
+    pub stop: Vec<String>,
+    /// One JSON object for each answer instead of text.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `corelm generate`.
+#[derive(Args)]
+pub struct GenerateArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// The prompt; standard input when absent.
+    #[arg(short, long)]
+    pub prompt: Option<String>,
+    /// Tokens to generate at most.
+    #[arg(short, long, default_value_t = 64)]
+    pub n_predict: usize,
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
     /// Stop when this text appears; may be given several times.
     #[arg(long)]
     pub stop: Vec<String>,
@@ -161,6 +204,14 @@ pub struct TokenizeArgs {
     /// Standard input holds one text a line in hexadecimal; print one JSON array a line.
     #[arg(long, conflicts_with_all = ["ids", "text"])]
     pub hex_lines: bool,
+    /// The text is a conversation, `[{"role": "user", "content": "…"}, …]`, for the model's chat template.
+    #[arg(long, conflicts_with_all = ["special", "bos", "eos", "hex_lines"])]
+    pub chat: bool,
+    /// With `--chat`: do not ask for an answer.
+    #[arg(long, requires = "chat")]
+    pub no_generation_prompt: bool,
+    #[command(flatten)]
+    pub template: TemplateArgs,
 }
 
 /// `corelm detokenize`.

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::ops::ControlFlow;
 
-use corelm::{Event, GenerationConfig, Generator, SamplingConfig, Specials};
+use corelm::{Event, GenerationConfig, Generator, Specials};
 use serde_json::json;
 
 use crate::args::GenerateArgs;
@@ -15,21 +15,12 @@ use crate::tokenize::{encode, piece, read_input};
 
 /// Runs the command.
 pub fn run(args: &GenerateArgs) -> Outcome {
-    let sampling = SamplingConfig {
-        temperature: args.temp,
-        top_k: args.top_k,
-        top_p: args.top_p,
-        min_p: args.min_p,
-        repeat_penalty: args.repeat_penalty,
-        repeat_last_n: args.repeat_last_n,
-        seed: args.seed,
-    };
     let text = match &args.prompt {
         Some(prompt) => prompt.clone().into_bytes(),
         None => read_input()?,
     };
-    with_session(&args.model, sampling, |loaded| {
-        let Loaded { session, tokenizer, sampler } = loaded;
+    with_session(&args.model, args.sampling.config(), |loaded| {
+        let Loaded { session, tokenizer, sampler, .. } = loaded;
         let specials = if args.no_special { Specials::Never } else { Specials::All };
         let prompt =
             encode(tokenizer, &text, specials, tokenizer.bos().filter(|_| tokenizer.add_bos()), None)?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
-use corelm::{Config, Image, MemoryPlan, SessionConfig};
+use corelm::{ChatError, ChatTemplate, Config, Image, MemoryPlan, SessionConfig};
 
 use crate::args::InfoArgs;
 use crate::failure::Outcome;
@@ -28,6 +28,12 @@ pub fn run(args: &InfoArgs) -> Outcome {
     writeln!(out, "context            {}", config.n_ctx_train)?;
     if let Some(model) = text(&image, "tokenizer.ggml.model") {
         writeln!(out, "tokenizer          {model}")?;
+    }
+    match ChatTemplate::of(&image) {
+        Err(ChatError::NoTemplate) => {}
+        Ok(template) => writeln!(out, "chat template      {}", template.name())?,
+        Err(ChatError::UnknownTemplate) => writeln!(out, "chat template      of no known family")?,
+        Err(error) => writeln!(out, "chat template      {error}")?,
     }
     let mut types: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
     let mut n_params = 0;

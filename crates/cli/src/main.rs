@@ -1,7 +1,9 @@
-//! The host command `corelm`: generate, look inside, measure and convert, on the engine that kernels embed.
+//! The host command `corelm`: generate, chat, look inside, measure and convert, on the engine that kernels embed.
 
 mod args;
 mod bench;
+mod chat;
+mod chat_template;
 mod detokenize;
 mod failure;
 mod file_sink;
@@ -29,6 +31,7 @@ fn main() -> ExitCode {
     };
     let result = match command {
         Command::Generate(args) => generate::run(&args),
+        Command::Chat(args) => chat::run(&args),
         Command::Logits(args) => logits::run(&args),
         Command::Tokenize(args) => tokenize::run(&args),
         Command::Detokenize(args) => detokenize::run(&args),

@@ -12,7 +12,7 @@ use corelm::{
 };
 use memmap2::{Mmap, MmapMut};
 
-use crate::args::{Kv, ModelArgs};
+use crate::args::{Kv, ModelArgs, SamplingArgs};
 use crate::failure::{Failure, Outcome};
 use crate::pool::Pool;
 
@@ -120,6 +120,21 @@ impl Region {
     }
 }
 
+impl SamplingArgs {
+    /// The engine's form of them.
+    pub fn config(&self) -> SamplingConfig {
+        SamplingConfig {
+            temperature: self.temp,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            repeat_penalty: self.repeat_penalty,
+            repeat_last_n: self.repeat_last_n,
+            seed: self.seed,
+        }
+    }
+}
+
 impl From<Kv> for KvType {
     fn from(kv: Kv) -> KvType {
         match kv {
@@ -132,6 +147,7 @@ impl From<Kv> for KvType {
 
 /// What a command works with once everything is loaded.
 pub struct Loaded<'s, 'a, 'm> {
+    pub image: &'s Image<'m>,
     pub session: &'s mut Session<'a, 'm>,
     pub tokenizer: &'s Tokenizer<'a, 'm>,
     pub sampler: &'s mut Sampler<'a>,
@@ -168,5 +184,5 @@ pub fn with_session(
     let mut session =
         Session::new(ops, &pool, &config, weights, &plan, &mut arena).map_err(|error| file.because(error))?;
     let mut sampler = Sampler::new(sampling, config.vocab_size, &mut arena).map_err(usage)?;
-    body(Loaded { session: &mut session, tokenizer: &tokenizer, sampler: &mut sampler })
+    body(Loaded { image: &image, session: &mut session, tokenizer: &tokenizer, sampler: &mut sampler })
 }

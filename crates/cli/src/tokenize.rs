@@ -1,18 +1,21 @@
 //! `corelm tokenize`: turns text into ids.
 
+use std::fmt::Display;
 use std::io::{self, BufRead, Read, Write};
 use std::path::Path;
 
-use corelm::{Arena, Layout, Specials, Token, TokenizeError, Tokenizer};
+use corelm::{Arena, Image, Layout, Role, Specials, Token, TokenizeError, Tokenizer};
+use serde_json::Value;
 
 use crate::args::TokenizeArgs;
+use crate::chat_template::{Said, Template};
 use crate::failure::{Failure, Outcome};
 use crate::model::{ModelFile, Region};
 use crate::output::Output;
 
 /// Runs the command.
 pub fn run(args: &TokenizeArgs) -> Outcome {
-    with_tokenizer(&args.model, |tokenizer| {
+    with_vocabulary(&args.model, |image, tokenizer| {
         let specials = if args.special { Specials::All } else { Specials::Never };
         let (bos, eos) = (tokenizer.bos().filter(|_| args.bos), tokenizer.eos().filter(|_| args.eos));
         let mut out = Output::new();
@@ -28,7 +31,12 @@ pub fn run(args: &TokenizeArgs) -> Outcome {
             Some(text) => text.clone().into_bytes(),
             None => read_input()?,
         };
-        let ids = encode(tokenizer, &text, specials, bos, eos)?;
+        let ids = if args.chat {
+            let template = Template::choose(&args.template, image)?;
+            template.tokens(tokenizer, &conversation(&text)?, !args.no_generation_prompt)?
+        } else {
+            encode(tokenizer, &text, specials, bos, eos)?
+        };
         if args.json {
             writeln!(out, "{}", json_array(&ids))?;
         } else if args.ids {
@@ -43,15 +51,36 @@ pub fn run(args: &TokenizeArgs) -> Outcome {
     })
 }
 
-/// Indexes the vocabulary of a model, or of a file that holds nothing else, and hands it to `body`.
+/// As [`with_vocabulary`], the tokenizer alone.
 pub fn with_tokenizer(model: &Path, body: impl FnOnce(&Tokenizer<'_, '_>) -> Outcome) -> Outcome {
+    with_vocabulary(model, |_, tokenizer| body(tokenizer))
+}
+
+/// Indexes the vocabulary of a model, or of a file that holds nothing else, and hands both to `body`.
+fn with_vocabulary(model: &Path, body: impl FnOnce(&Image<'_>, &Tokenizer<'_, '_>) -> Outcome) -> Outcome {
     let file = ModelFile::open(model)?;
     let image = file.image()?;
     let layout = Tokenizer::layout(&image, Layout::new()).map_err(|error| file.because(error))?;
     let mut memory = Region::new(layout.bytes())?;
     let tokenizer =
         Tokenizer::new(&image, &mut Arena::new(memory.bytes())).map_err(|error| file.because(error))?;
-    body(&tokenizer)
+    body(&image, &tokenizer)
+}
+
+/// The messages of `[{"role": …, "content": …}, …]`.
+fn conversation(json: &[u8]) -> Outcome<Vec<Said>> {
+    let bad = |why: &dyn Display| {
+        Failure::because("the conversation is not [{\"role\": …, \"content\": …}, …]", why)
+    };
+    let messages: Vec<Value> = serde_json::from_slice(json).map_err(|error| bad(&error))?;
+    let message = |(at, message): (usize, &Value)| {
+        let text = |key| message.get(key).and_then(Value::as_str).ok_or(key);
+        let [role, content] = [text("role"), text("content")]
+            .map(|text| text.map_err(|key| bad(&format_args!("message {at} has no text for \"{key}\""))));
+        let role = Role::by_name(role?).map_err(|error| bad(&error))?;
+        Ok(Said { role, content: content?.into() })
+    };
+    messages.iter().enumerate().map(message).collect()
 }
 
 /// The bytes of a token.

@@ -1,4 +1,5 @@
 //! What the tests of the command share.
+#![allow(dead_code)] // every test binary uses a part
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
