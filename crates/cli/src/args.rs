@@ -107,9 +107,15 @@ pub struct SamplingArgs {
 /// How conversations become prompts.
 #[derive(Args)]
 pub struct TemplateArgs {
-    /// Chat template: the name of a family, as `chatml` or `llama3`. That of the model's own by default.
-    #[arg(long, value_name = "NAME")]
+    /// Chat template: the name of a family, as `chatml` or `llama3`, or Jinja. The model's own by default.
+    #[arg(long, value_name = "NAME|JINJA", conflicts_with = "chat_template_file")]
     pub chat_template: Option<String>,
+    /// Chat template: a file with Jinja.
+    #[arg(long, value_name = "FILE")]
+    pub chat_template_file: Option<PathBuf>,
+    /// Run the model's chat template as Jinja even where its family is known.
+    #[arg(long)]
+    pub jinja: bool,
 }
 
 /// `corelm chat`.

@@ -21,7 +21,7 @@ use crate::output::Output;
 /// Runs the command.
 pub fn run(args: &ChatArgs) -> Outcome {
     with_session(&args.model, args.sampling.config(), |loaded| {
-        let template = Template::choose(&args.template, loaded.image)?;
+        let template = Template::choose(&args.template, loaded.image, loaded.tokenizer)?;
         let mut chat =
             Chat { args, template, loaded, said: Vec::new(), in_cache: Vec::new(), out: Output::new() };
         if let Some(system) = &args.system {

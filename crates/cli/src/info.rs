@@ -32,7 +32,7 @@ pub fn run(args: &InfoArgs) -> Outcome {
     match ChatTemplate::of(&image) {
         Err(ChatError::NoTemplate) => {}
         Ok(template) => writeln!(out, "chat template      {}", template.name())?,
-        Err(ChatError::UnknownTemplate) => writeln!(out, "chat template      of no known family")?,
+        Err(ChatError::UnknownTemplate) => writeln!(out, "chat template      of no known family (Jinja)")?,
         Err(error) => writeln!(out, "chat template      {error}")?,
     }
     let mut types: BTreeMap<&str, (usize, usize)> = BTreeMap::new();

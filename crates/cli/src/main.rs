@@ -9,16 +9,19 @@ mod failure;
 mod file_sink;
 mod generate;
 mod info;
+mod jinja;
 mod logits;
 mod model;
 mod output;
 mod pack;
 mod pool;
 mod progress;
+mod python;
 mod quantize;
 mod summary;
 mod synth;
 mod tokenize;
+mod veil;
 
 use std::process::ExitCode;
 

@@ -32,7 +32,7 @@ pub fn run(args: &TokenizeArgs) -> Outcome {
             None => read_input()?,
         };
         let ids = if args.chat {
-            let template = Template::choose(&args.template, image)?;
+            let template = Template::choose(&args.template, image, tokenizer)?;
             template.tokens(tokenizer, &conversation(&text)?, !args.no_generation_prompt)?
         } else {
             encode(tokenizer, &text, specials, bos, eos)?
