@@ -2,6 +2,7 @@
 //! the score of the token they make (SentencePiece).
 
 use super::hash::{Budget, MAX_PROBES, Split, TextHash, mix, probes};
+use super::scores::Scores;
 use super::vocab::{self, Vocab};
 use crate::Token;
 use crate::arena::{Arena, Layout};
@@ -9,7 +10,6 @@ use crate::error::{ModelError, VocabFault};
 use crate::gguf::{Array, Image, ValueType, limits::Limit};
 
 const MERGES: &str = "tokenizer.ggml.merges";
-const SCORES: &str = "tokenizer.ggml.scores";
 
 /// Ranks are kept in 24 bits, and the largest of these marks a free slot.
 const MAX_MERGES: Limit = Limit { what: "number of merges", max: (1 << VALUE_BITS) - 2 };
@@ -29,8 +29,8 @@ pub struct Merges<'a, 'm> {
 enum Order<'a, 'm> {
     /// A pair's value is its rank; here is the token that each rank makes. 18 bytes of arena for each merge.
     Rank(&'a [Token]),
-    /// A pair's value is the token it makes; here are the scores of all tokens, little-endian f32s.
-    Score(&'m [u8]),
+    /// A pair's value is the token it makes; here are the scores of all tokens.
+    Score(Scores<'m>),
 }
 
 impl<'a, 'm> Merges<'a, 'm> {
@@ -109,18 +109,11 @@ impl<'a, 'm> Merges<'a, 'm> {
         vocab: &Vocab<'a, 'm>,
         arena: &mut Arena<'a>,
     ) -> Result<Self, ModelError> {
-        let scores = image.array(SCORES, ValueType::F32)?.ok_or(ModelError::MissingKey { key: SCORES })?;
-        let bad = |fault, index: usize| ModelError::BadVocab { fault, index: index as u64 };
-        if scores.len() != vocab.len() {
-            return Err(bad(VocabFault::ArrayLength, scores.len()));
-        }
+        let scores = Scores::new(image, vocab.len())?;
         let mut pairs = PairsMut::new(n_score_slots(vocab.texts()), arena)?;
         let mut budget = Budget::new(vocab.len(), vocab.texts().bytes().len());
         for (token, text) in (0..).zip(vocab.texts().strings()) {
             let index = token as usize;
-            if !score_at(scores.bytes(), token).is_some_and(f32::is_finite) {
-                return Err(bad(VocabFault::Score, index));
-            }
             if !vocab.kind(token).is_text() {
                 continue;
             }
@@ -141,10 +134,8 @@ impl<'a, 'm> Merges<'a, 'm> {
                 pairs.insert(left, right, token, index, &mut budget)?;
             }
         }
-        let of_scores =
-            scores.bytes().as_chunks().0.iter().map(|score| u64::from(u32::from_le_bytes(*score)));
-        let fingerprint = fingerprint(pairs.0.iter().copied().chain(of_scores));
-        Ok(Self { pairs: Pairs(pairs.0), order: Order::Score(scores.bytes()), fingerprint })
+        let fingerprint = fingerprint(pairs.0.iter().copied().chain(scores.bits()));
+        Ok(Self { pairs: Pairs(pairs.0), order: Order::Score(scores), fingerprint })
     }
 
     /// A number that differs, but for chance, from that of other merges.
@@ -158,7 +149,7 @@ impl<'a, 'm> Merges<'a, 'm> {
         match (self.pairs.find(left, right), self.order) {
             (None, _) => NEVER,
             (Some(rank), Order::Rank(_)) => rank,
-            (Some(token), Order::Score(scores)) => falling(score_at(scores, token).unwrap_or_default()),
+            (Some(token), Order::Score(scores)) => falling(scores.get(token)),
         }
     }
 
@@ -246,11 +237,6 @@ pub fn fingerprint(numbers: impl Iterator<Item = u64>) -> u64 {
 fn falling(score: f32) -> u32 {
     let bits = (score + 0.0).to_bits();
     if bits >> 31 == 0 { !(bits | 1 << 31) } else { bits }
-}
-
-fn score_at(scores: &[u8], token: Token) -> Option<f32> {
-    let at = (token as usize).checked_mul(4)?;
-    scores.get(at..)?.first_chunk().map(|b| f32::from_le_bytes(*b))
 }
 
 /// Seven quarters of the merges: a pair that is not there, as most are, takes 3 probes to find out, not 5 as with six.

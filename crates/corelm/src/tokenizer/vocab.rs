@@ -1,7 +1,8 @@
 //! The vocabulary: texts and types in place in the file, and the index from a text to its token.
 
-use super::hash::{Budget, TextHash, probes};
+use super::hash::{Budget, TextHash};
 use super::names;
+use super::slots::{Slots, SlotsMut};
 use crate::Token;
 use crate::arena::{Arena, Layout};
 use crate::error::{ModelError, VocabFault};
@@ -54,12 +55,8 @@ pub struct Vocab<'a, 'm> {
     kinds: &'a [TokenKind],
     /// Where each token begins in `texts`.
     offsets: &'a [u32],
-    /// Open addressing: `token + 1` in the low 21 bits and above them bits of the hash; 0 is free.
-    slots: &'a [u32],
+    slots: Slots<'a>,
 }
-
-/// Bits of a slot for `token + 1`, which is at most 2^20.
-const TOKEN_BITS: u32 = 21;
 
 impl<'a, 'm> Vocab<'a, 'm> {
     /// Adds what [`Vocab::new`] allocates.
@@ -69,7 +66,7 @@ impl<'a, 'm> Vocab<'a, 'm> {
     /// As [`Vocab::new`], as far as counts tell.
     pub fn layout(image: &Image<'m>, layout: Layout) -> Result<Layout, ModelError> {
         let n = tokens(image)?.len();
-        Ok(layout.add::<TokenKind>(n)?.add::<u32>(n)?.add::<u32>(n_slots(n))?)
+        Ok(layout.add::<TokenKind>(n)?.add::<u32>(n)?.add::<u32>(Slots::len_for(n))?)
     }
 
     /// Checks the tokens of `image` and indexes them.
@@ -83,7 +80,7 @@ impl<'a, 'm> Vocab<'a, 'm> {
         let kinds = arena.alloc(n, TokenKind::Normal)?;
         read_kinds(image, kinds)?;
         let offsets = arena.alloc(n, 0u32)?;
-        let slots = arena.alloc(n_slots(n), 0u32)?;
+        let mut slots = SlotsMut::new(n, arena)?;
         let mut at = 0;
         for (offset, i) in offsets.iter_mut().zip(0u64..) {
             let bad = |fault| ModelError::BadVocab { fault, index: i };
@@ -96,14 +93,16 @@ impl<'a, 'm> Vocab<'a, 'm> {
             at = next;
         }
         let mut budget = Budget::new(n, texts.bytes().len());
+        let text_at = |offset: u32| texts.string_at(offset as usize).unwrap_or_default().0;
         for (token, &offset) in (0..).zip(&*offsets) {
-            let text = texts.string_at(offset as usize).unwrap_or_default().0;
-            let view = Vocab { texts, kinds, offsets, slots };
-            let (slot, tag) = view.free_slot(text, token, &mut budget)?;
-            if let Some(slot) = slots.get_mut(slot) {
-                *slot = tag | (token + 1);
+            let text = text_at(offset);
+            let hash = TextHash::of(text.iter().copied());
+            let is_same = |other: Token| offsets.get(other as usize).is_some_and(|&at| text_at(at) == text);
+            if !slots.insert(hash, token, text.len(), &mut budget, is_same)? {
+                return Err(ModelError::BadVocab { fault: VocabFault::DuplicateToken, index: token.into() });
             }
         }
+        let slots = slots.finish();
         for text in names::ENDS.iter().chain(&names::FILL_IN) {
             let token = Vocab { texts, kinds, offsets, slots }.find(text.as_bytes());
             if let Some(kind) = token.and_then(|token| kinds.get_mut(token as usize)) {
@@ -143,50 +142,8 @@ impl<'a, 'm> Vocab<'a, 'm> {
     /// The token with this hash whose text `is_same`.
     #[inline]
     pub fn find_by(&self, hash: TextHash, is_same: impl Fn(&[u8]) -> bool) -> Option<Token> {
-        let mixed = hash.mixed();
-        for i in probes(mixed, self.slots.len()) {
-            let slot = *self.slots.get(i)?;
-            let token = (slot & ((1 << TOKEN_BITS) - 1)).checked_sub(1)?;
-            if slot >> TOKEN_BITS == tag(mixed) >> TOKEN_BITS && self.text(token).is_some_and(&is_same) {
-                return Some(token);
-            }
-        }
-        None
+        self.slots.find(hash, |token| self.text(token).is_some_and(&is_same))
     }
-
-    /// The slot for a new text, and its tag.
-    fn free_slot(&self, text: &[u8], token: Token, budget: &mut Budget) -> Result<(usize, u32), ModelError> {
-        let index = token as usize;
-        let mixed = TextHash::of(text.iter().copied()).mixed();
-        for i in probes(mixed, self.slots.len()) {
-            budget.spend(1, index)?;
-            let slot = self.slots.get(i).copied().unwrap_or_default();
-            if slot == 0 {
-                return Ok((i, tag(mixed)));
-            }
-            if slot >> TOKEN_BITS == tag(mixed) >> TOKEN_BITS {
-                budget.spend(text.len() / 8, index)?;
-                let other = (slot & ((1 << TOKEN_BITS) - 1)).wrapping_sub(1);
-                if self.text(other) == Some(text) {
-                    return Err(ModelError::BadVocab {
-                        fault: VocabFault::DuplicateToken,
-                        index: token.into(),
-                    });
-                }
-            }
-        }
-        Err(ModelError::BadVocab { fault: VocabFault::Collisions, index: token.into() })
-    }
-}
-
-/// The bits of a hash that a slot keeps, in their place. The high half chose the slot.
-fn tag(mixed: u64) -> u32 {
-    (mixed as u32) & !((1 << TOKEN_BITS) - 1)
-}
-
-/// Two thirds full at most.
-fn n_slots(n_tokens: usize) -> usize {
-    n_tokens.saturating_add(n_tokens / 2).saturating_add(1)
 }
 
 pub(super) fn tokens<'m>(image: &Image<'m>) -> Result<Array<'m>, ModelError> {
@@ -214,6 +171,7 @@ mod tests {
     extern crate std;
     use super::*;
     use crate::gguf::writer::Writer;
+    use crate::tokenizer::hash::probes;
     use core::mem::MaybeUninit;
     use std::vec;
     use std::vec::Vec;
@@ -235,7 +193,7 @@ mod tests {
     fn texts_made_to_collide_are_refused() {
         let wants_first_slots = |text: &Vec<u8>| {
             let mixed = TextHash::of(text.iter().copied()).mixed();
-            probes(mixed, n_slots(3000)).next().is_some_and(|slot| slot < 20)
+            probes(mixed, Slots::len_for(3000)).next().is_some_and(|slot| slot < 20)
         };
         let texts: Vec<Vec<u8>> =
             (0u32..).map(|i| i.to_le_bytes().to_vec()).filter(wants_first_slots).take(3000).collect();

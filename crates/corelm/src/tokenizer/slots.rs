@@ -1,0 +1,91 @@
+//! An index from texts to tokens: open addressing over numbers of 32 bits, while the texts stay where they are.
+
+use super::hash::{Budget, TextHash, probes};
+use crate::Token;
+use crate::arena::Arena;
+use crate::error::{ArenaError, ModelError, VocabFault};
+
+/// Bits of a slot for `token + 1`, which is at most 2^20; above them bits of the hash. 0 is a free slot.
+const TOKEN_BITS: u32 = 21;
+const TOKEN: u32 = (1 << TOKEN_BITS) - 1;
+
+/// The index, to look up.
+#[derive(Clone, Copy, Debug)]
+pub struct Slots<'a>(&'a [u32]);
+
+/// The index while it is filled.
+#[derive(Debug)]
+pub struct SlotsMut<'a>(&'a mut [u32]);
+
+impl Slots<'_> {
+    /// Slots for `n_entries`: two thirds full at most.
+    pub fn len_for(n_entries: usize) -> usize {
+        n_entries.saturating_add(n_entries / 2).saturating_add(1)
+    }
+
+    /// The token with this hash whose text `is_same`.
+    #[inline]
+    pub fn find(self, hash: TextHash, is_same: impl Fn(Token) -> bool) -> Option<Token> {
+        let mixed = hash.mixed();
+        for i in probes(mixed, self.0.len()) {
+            let slot = *self.0.get(i)?;
+            let token = (slot & TOKEN).checked_sub(1)?;
+            if slot & !TOKEN == tag(mixed) && is_same(token) {
+                return Some(token);
+            }
+        }
+        None
+    }
+}
+
+impl<'a> SlotsMut<'a> {
+    /// Room for `n_entries`: allocates [`Slots::len_for`] of them.
+    ///
+    /// # Errors
+    ///
+    /// [`ArenaError`] when the arena is too small.
+    pub fn new(n_entries: usize, arena: &mut Arena<'a>) -> Result<Self, ArenaError> {
+        Ok(Self(arena.alloc(Slots::len_for(n_entries), 0)?))
+    }
+
+    /// Adds a token by a text of `n_bytes`; false when a token whose text `is_same` is there, which stays.
+    ///
+    /// # Errors
+    ///
+    /// [`VocabFault::Collisions`] when the budget is spent.
+    pub fn insert(
+        &mut self,
+        hash: TextHash,
+        token: Token,
+        n_bytes: usize,
+        budget: &mut Budget,
+        is_same: impl Fn(Token) -> bool,
+    ) -> Result<bool, ModelError> {
+        let (mixed, index) = (hash.mixed(), token as usize);
+        for i in probes(mixed, self.0.len()) {
+            budget.spend(1, index)?;
+            let Some(slot) = self.0.get_mut(i) else { break };
+            let Some(other) = (*slot & TOKEN).checked_sub(1) else {
+                *slot = tag(mixed) | token.wrapping_add(1); // tokens are below 2^20
+                return Ok(true);
+            };
+            if *slot & !TOKEN == tag(mixed) {
+                budget.spend(n_bytes / 8, index)?;
+                if is_same(other) {
+                    return Ok(false);
+                }
+            }
+        }
+        Err(ModelError::BadVocab { fault: VocabFault::Collisions, index: token.into() })
+    }
+
+    /// Ends filling.
+    pub fn finish(self) -> Slots<'a> {
+        Slots(self.0)
+    }
+}
+
+/// The bits of a hash that a slot keeps, in their place. The high half chose the slot.
+fn tag(mixed: u64) -> u32 {
+    (mixed as u32) & !TOKEN
+}
