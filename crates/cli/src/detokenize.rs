@@ -2,8 +2,8 @@
 
 use std::io::Write;
 
-use corelm::Token;
 use corelm::tokenizer::Controls;
+use corelm::{Token, TokenizeError, Tokenizer};
 
 use crate::args::DetokenizeArgs;
 use crate::failure::{Failure, Outcome};
@@ -14,16 +14,28 @@ use crate::tokenize::{read_input, with_tokenizer};
 pub fn run(args: &DetokenizeArgs) -> Outcome {
     with_tokenizer(&args.model, |tokenizer| {
         let ids = if args.ids.is_empty() { parse_ids(&read_input()?)? } else { args.ids.clone() };
-        let mut decoder = tokenizer.decoder(Controls::Show);
-        let mut out = Output::new();
-        for id in ids {
-            let limit = tokenizer.vocab_size();
-            let no_token = || Failure::Failed(format!("no token {id}: the vocabulary has {limit}"));
-            let bytes: Vec<u8> = decoder.piece(id).ok_or_else(no_token)?.collect();
-            out.write_all(&bytes)?;
+        let limit = tokenizer.vocab_size();
+        if let Some(id) = ids.iter().find(|&&id| id as usize >= limit) {
+            return Err(Failure::Failed(format!("no token {id}: the vocabulary has {limit}")));
         }
+        let mut out = Output::new();
+        out.write_all(&decode(tokenizer, &ids)?)?;
         Ok(out.flush()?)
     })
+}
+
+/// The text of `ids`.
+fn decode(tokenizer: &Tokenizer<'_, '_>, ids: &[Token]) -> Outcome<Vec<u8>> {
+    let mut text = Vec::new();
+    loop {
+        match tokenizer.decode(ids, Controls::Show, &mut text) {
+            Err(TokenizeError::OutputFull { need, .. }) => text.resize(need, 0),
+            n_bytes => {
+                text.truncate(n_bytes.map_err(Failure::says)?);
+                return Ok(text);
+            }
+        }
+    }
 }
 
 /// Numbers separated by commas, white space or the brackets of a JSON array.

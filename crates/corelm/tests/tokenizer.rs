@@ -208,7 +208,6 @@ fn hostile_prompts_are_exact_and_come_back() {
 fn unknown_models_and_pre_tokenizers_are_named() {
     let Some(shared) = shared() else { return };
     for (name, message) in [
-        ("ggml-vocab-bert-bge", "metadata key tokenizer.ggml.model: \"bert\" is not supported"),
         ("ggml-vocab-starcoder", "metadata key tokenizer.ggml.pre: \"starcoder\" is not supported"),
         ("probe-tekken", "metadata key tokenizer.ggml.pre: \"tekken\" is not supported"),
     ] {

@@ -420,6 +420,10 @@ fn missing_keys_and_unknown_names_are_said() {
         error(&|m| m.key("tokenizer.ggml.pre", Value::String(b"quux"))),
         "metadata key tokenizer.ggml.pre: \"quux\" is not supported"
     );
+    assert_eq!(
+        error(&|m| m.key("tokenizer.ggml.model", Value::String(b"quux"))),
+        "metadata key tokenizer.ggml.model: \"quux\" is not supported"
+    );
     let mut made = Made::sentence_piece(&["a"]);
     made.scores = None;
     assert_eq!(made.with(|_| ()).unwrap_err().to_string(), missing("scores"));

@@ -212,7 +212,7 @@ pub enum ModelError {
     BadVocab {
         /// What is wrong.
         fault: VocabFault,
-        /// Index of the token or merge, or the number that is wrong.
+        /// Index of the token, merge or byte, or the number that is wrong.
         index: u64,
     },
     /// A name among the values is not UTF-8.
@@ -250,6 +250,8 @@ pub enum VocabFault {
     Score,
     /// Texts or merges collide so often in the index that they were made to.
     Collisions,
+    /// The normalizer's map is damaged.
+    Charsmap,
 }
 
 /// The kinds of error that a manifest or a C caller tells apart.
@@ -460,6 +462,7 @@ impl fmt::Display for VocabFault {
             Self::SpecialId => "special token id is not in the vocabulary",
             Self::Score => "score is not a finite number",
             Self::Collisions => "entries collide too often to be indexed",
+            Self::Charsmap => "tokenizer.ggml.precompiled_charsmap is damaged",
         })
     }
 }

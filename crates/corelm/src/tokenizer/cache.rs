@@ -74,13 +74,13 @@ impl Tokens {
 
 impl<'s> PieceCache<'s> {
     /// Adds what [`PieceCache::new`] allocates.
-    pub fn layout(text_bytes: usize, layout: Layout) -> Result<Layout, ArenaError> {
-        layout.add::<(Key, Tokens)>(n_entries(text_bytes))
+    pub fn layout(n_symbols: usize, layout: Layout) -> Result<Layout, ArenaError> {
+        layout.add::<(Key, Tokens)>(n_entries(n_symbols))
     }
 
-    /// For texts of up to `text_bytes`.
-    pub fn new(text_bytes: usize, arena: &mut Arena<'s>) -> Result<Self, ArenaError> {
-        let entries = arena.alloc(n_entries(text_bytes), (Key::default(), Tokens::default()))?;
+    /// For texts that begin as up to `n_symbols`; of no use where that is 0.
+    pub fn new(n_symbols: usize, arena: &mut Arena<'s>) -> Result<Self, ArenaError> {
+        let entries = arena.alloc(n_entries(n_symbols), (Key::default(), Tokens::default()))?;
         Ok(Self { entries, fingerprint: 0 })
     }
 
@@ -120,9 +120,9 @@ impl<'s> PieceCache<'s> {
     }
 }
 
-/// A power of two.
-fn n_entries(text_bytes: usize) -> usize {
-    (text_bytes / 8).clamp(1, MAX_ENTRIES).next_power_of_two()
+/// A power of two, or none.
+fn n_entries(n_symbols: usize) -> usize {
+    if n_symbols == 0 { 0 } else { (n_symbols / 8).clamp(1, MAX_ENTRIES).next_power_of_two() }
 }
 
 #[cfg(test)]

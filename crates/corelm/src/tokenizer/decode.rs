@@ -2,7 +2,7 @@
 
 use super::unicode::Char;
 use super::vocab::TokenKind;
-use super::{Model, Tokenizer, byte_map, sentence_piece};
+use super::{Tokenizer, byte_map, rwkv, sentence_piece};
 use crate::Token;
 
 /// The bytes of one token.
@@ -20,8 +20,10 @@ pub(super) enum Form {
     Plain,
     /// A printable character for each byte (GPT-2).
     ByteMap,
-    /// U+2581 for a space (SentencePiece).
+    /// U+2581 for a space (SentencePiece, and WordPiece in GGUF files).
     SpaceMark,
+    /// Escapes as Python's (RWKV).
+    Escaped,
 }
 
 impl<'m> Piece<'m> {
@@ -59,6 +61,9 @@ impl Iterator for Piece<'_> {
 
     #[inline]
     fn next(&mut self) -> Option<u8> {
+        if self.form == Form::Escaped {
+            return rwkv::next_unescaped(&mut self.rest);
+        }
         let (&first, rest) = self.rest.split_first()?;
         // What stands for nothing else is taken as it is: nothing of a vocabulary's text gets lost.
         match self.form {
@@ -76,7 +81,7 @@ impl Iterator for Piece<'_> {
                     return Some(b' ');
                 }
             }
-            Form::Plain => {}
+            Form::Plain | Form::Escaped => {}
         }
         self.rest = rest;
         Some(first)
@@ -94,7 +99,7 @@ pub enum Controls {
 
 /// Gives the bytes of one token after another, as part of one text.
 ///
-/// Takes off the space that a SentencePiece model puts before text, which depends on what was before.
+/// Takes off the space that a SentencePiece or unigram model puts before text, which depends on what was before.
 #[derive(Clone, Debug)]
 pub struct Decoder<'t, 'a, 'm> {
     tokenizer: &'t Tokenizer<'a, 'm>,
@@ -119,12 +124,10 @@ impl<'t, 'a, 'm> Decoder<'t, 'a, 'm> {
         let piece = self.tokenizer.piece(token)?;
         let kind = self.tokenizer.kind(token)?;
         let was_start = core::mem::replace(&mut self.at_start, false);
-        let Model::SentencePiece(model) = &self.tokenizer.model else { return Some(self.shown(piece, kind)) };
-        if model.adds_space() {
-            // Where every byte has a token, only its own name becomes the unknown token.
+        if self.tokenizer.model.adds_space() {
             self.at_start = match kind {
                 TokenKind::Control | TokenKind::UserDefined => true,
-                TokenKind::Unknown => model.has_all_bytes(),
+                TokenKind::Unknown => self.tokenizer.model.knows_all_text(),
                 _ => false,
             };
             if was_start && kind.is_text() {
@@ -275,6 +278,7 @@ mod tests {
         let bytes = |text: &'static str, form| Piece::new(text.as_bytes(), form).collect::<Vec<u8>>();
         assert_eq!(bytes("ĠaĊ字", Form::ByteMap), " a\n字".as_bytes());
         assert_eq!(bytes("▁a▁▁", Form::SpaceMark), b" a  ");
+        assert_eq!(bytes("\\n\\xe5\\xad\\x97\\'\\\\", Form::Escaped), "\n字'\\".as_bytes());
         assert_eq!(bytes("▁", Form::Plain), "▁".as_bytes());
         assert_eq!(Piece::byte(0xFE).collect::<Vec<_>>(), [0xFE]);
         assert_eq!(Piece::new("▁ a".as_bytes(), Form::SpaceMark).without_space().collect::<Vec<_>>(), b" a");

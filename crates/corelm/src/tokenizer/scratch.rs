@@ -2,35 +2,76 @@
 
 use super::cache::PieceCache;
 use super::merges::{Merges, NEVER};
+use super::unigram::{self, Lattice};
 use crate::Token;
 use crate::arena::{Arena, Layout};
 use crate::error::{ArenaError, TokenizeError};
 
-/// Working memory for texts up to a length: about 38 bytes for each byte of text. May be used again and again; what it
-/// held of them is overwritten when it is dropped.
+/// Working memory for texts up to a length. What it takes for each byte of text depends on the model: about 38 bytes
+/// where symbols merge; 6 or, for a normalizer as NFKC, 26 for a unigram model; else 2. May be used again and again; what
+/// it held of texts is overwritten when it is dropped.
 #[derive(Debug)]
 pub struct Scratch<'s> {
-    pub(super) chain: Chain<'s>,
+    pub(super) work: Work<'s>,
     /// One for each byte of text: the work of the search for special tokens.
     pub(super) marks: &'s mut [u16],
-    pub(super) cache: PieceCache<'s>,
+}
+
+/// What a model works with.
+#[derive(Debug)]
+pub(super) struct Work<'s> {
+    pub chain: Chain<'s>,
+    pub cache: PieceCache<'s>,
+    pub lattice: Lattice<'s>,
+    pub steps: u64,
+}
+
+/// What a model needs to work.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Needs {
+    /// Nothing.
+    None,
+    /// Symbols that merge.
+    Chain,
+    /// A lattice.
+    Lattice(unigram::Size),
+}
+
+impl Needs {
+    fn n_symbols(self, text_bytes: usize) -> usize {
+        match self {
+            Self::Chain => text_bytes.saturating_add(1), // and a space before it
+            Self::None | Self::Lattice(_) => 0,
+        }
+    }
+
+    fn lattice(self) -> Option<unigram::Size> {
+        match self {
+            Self::Lattice(size) => Some(size),
+            Self::None | Self::Chain => None,
+        }
+    }
 }
 
 impl<'s> Scratch<'s> {
     /// Adds what [`Scratch::new`] allocates.
-    pub(super) fn layout(text_bytes: usize, layout: Layout) -> Result<Layout, ArenaError> {
-        let n = n_symbols(text_bytes)?;
-        let layout = layout.add::<Symbol>(n)?.add::<u64>(n.saturating_mul(2))?.add::<u16>(text_bytes)?;
-        PieceCache::layout(text_bytes, layout)
+    pub(super) fn layout(needs: Needs, text_bytes: usize, layout: Layout) -> Result<Layout, ArenaError> {
+        check_text_bytes(text_bytes)?;
+        let n = needs.n_symbols(text_bytes);
+        let layout = layout.add::<Symbol>(n)?.add::<u64>(n.saturating_mul(2))?;
+        let layout = PieceCache::layout(n, layout)?;
+        Lattice::layout(needs.lattice(), text_bytes, layout)?.add::<u16>(text_bytes)
     }
 
-    pub(super) fn new(text_bytes: usize, arena: &mut Arena<'s>) -> Result<Self, ArenaError> {
-        let n = n_symbols(text_bytes)?;
+    pub(super) fn new(needs: Needs, text_bytes: usize, arena: &mut Arena<'s>) -> Result<Self, ArenaError> {
+        check_text_bytes(text_bytes)?;
+        let n = needs.n_symbols(text_bytes);
         let symbols = arena.alloc(n, Symbol::default())?;
         let heap = Heap { entries: arena.alloc(n.saturating_mul(2), 0)?, len: 0, steps: 0 };
-        let marks = arena.alloc(text_bytes, 0)?;
-        let cache = PieceCache::new(text_bytes, arena)?;
-        Ok(Self { chain: Chain { symbols, len: 0, heap }, marks, cache })
+        let cache = PieceCache::new(n, arena)?;
+        let lattice = Lattice::new(needs.lattice(), text_bytes, arena)?;
+        let work = Work { chain: Chain { symbols, len: 0, heap }, cache, lattice, steps: 0 };
+        Ok(Self { work, marks: arena.alloc(text_bytes, 0)? })
     }
 
     /// Bytes of the longest text it serves.
@@ -40,28 +81,30 @@ impl<'s> Scratch<'s> {
 
     /// Forgets the tokens of pieces met before, so that the next text takes the time of the first.
     pub fn forget(&mut self) {
-        self.cache.wipe();
+        self.work.cache.wipe();
     }
 
-    /// Steps of merging since it was made: a measure of work that does not depend on the machine.
+    /// Steps of merging, or bytes looked at in search of tokens, since it was made: a measure of work that does not
+    /// depend on the machine.
     pub fn steps(&self) -> u64 {
-        self.chain.heap.steps
+        self.work.chain.heap.steps.wrapping_add(self.work.steps)
     }
 }
 
 impl Drop for Scratch<'_> {
     fn drop(&mut self) {
-        self.chain.symbols.fill(Symbol::default());
-        self.chain.heap.entries.fill(0);
+        self.work.chain.symbols.fill(Symbol::default());
+        self.work.chain.heap.entries.fill(0);
+        self.work.cache.wipe();
+        self.work.lattice.clear();
         self.marks.fill(0);
-        self.cache.wipe();
     }
 }
 
-/// Most symbols that a text can begin as: its bytes and a space before it. Their numbers fit in 32 bits.
-fn n_symbols(text_bytes: usize) -> Result<usize, ArenaError> {
+/// The numbers of a text's symbols fit in 32 bits.
+fn check_text_bytes(n: usize) -> Result<(), ArenaError> {
     const MAX_TEXT_BYTES: usize = 1 << 29;
-    if text_bytes > MAX_TEXT_BYTES { Err(ArenaError::TooLarge) } else { Ok(text_bytes.saturating_add(1)) }
+    if n > MAX_TEXT_BYTES { Err(ArenaError::TooLarge) } else { Ok(()) }
 }
 
 /// No symbol: past the end of the chain.
@@ -274,11 +317,12 @@ mod tests {
     fn nothing_is_left_behind() {
         let (mut symbols, mut entries, mut marks) = ([Symbol::default(); 2], [7; 4], [7; 1]);
         let heap = Heap { entries: &mut entries, len: 0, steps: 0 };
+        let chain = Chain { symbols: &mut symbols, len: 0, heap };
         let mut region = [MaybeUninit::uninit(); 1024];
         let cache = PieceCache::new(1, &mut Arena::new(&mut region)).unwrap();
-        let chain = Chain { symbols: &mut symbols, len: 0, heap };
-        let mut scratch = Scratch { chain, marks: &mut marks, cache };
-        assert_eq!(scratch.chain.push(7), Ok(()));
+        let lattice = Lattice::new(None, 1, &mut Arena::new(&mut [])).unwrap();
+        let mut scratch = Scratch { work: Work { chain, cache, lattice, steps: 0 }, marks: &mut marks };
+        assert_eq!(scratch.work.chain.push(7), Ok(()));
         drop(scratch);
         assert_eq!((symbols[0].token, entries, marks), (0, [0; 4], [0; 1]));
     }

@@ -9,7 +9,7 @@ use crate::error::{ModelError, VocabFault};
 use crate::gguf::{Array, Image, ValueType, limits};
 
 const TOKENS: &str = "tokenizer.ggml.tokens";
-const TOKEN_TYPES: &str = "tokenizer.ggml.token_type";
+pub(super) const TOKEN_TYPES: &str = "tokenizer.ggml.token_type";
 
 /// What a token is for; numbers as in GGUF.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +117,11 @@ impl<'a, 'm> Vocab<'a, 'm> {
         self.offsets.len()
     }
 
+    /// Bytes of all texts together.
+    pub fn n_bytes(&self) -> usize {
+        n_text_bytes(self.texts)
+    }
+
     /// All texts, in the order of the tokens.
     pub fn texts(&self) -> Array<'m> {
         self.texts
@@ -144,6 +149,12 @@ impl<'a, 'm> Vocab<'a, 'm> {
     pub fn find_by(&self, hash: TextHash, is_same: impl Fn(&[u8]) -> bool) -> Option<Token> {
         self.slots.find(hash, |token| self.text(token).is_some_and(&is_same))
     }
+}
+
+/// Bytes of all texts together.
+pub(super) fn n_text_bytes(texts: Array<'_>) -> usize {
+    const LENGTH_BYTES: usize = 8; // before each in the file
+    texts.bytes().len().saturating_sub(texts.len().saturating_mul(LENGTH_BYTES))
 }
 
 pub(super) fn tokens<'m>(image: &Image<'m>) -> Result<Array<'m>, ModelError> {
