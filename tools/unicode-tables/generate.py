@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Writes crates/corelm/src/tokenizer/unicode/tables.rs: the class of every code point, two bits each.
+"""Writes crates/corelm/src/tokenizer/unicode/tables.rs: the class of every code point, four bits each.
 
     pip install unicodedata2==15.1.0
     python3 tools/unicode-tables/generate.py
 
 The version is the one whose data llama.cpp carries, because the pre-tokenizers must split where it splits.
-Classes: 0 other, 1 letter (general category L*), 2 number (N*), 3 white space (the property White_Space).
+Classes are general categories by their first letter, but white space is the property White_Space; see CLASSES.
 """
 
 import pathlib
@@ -14,23 +14,35 @@ import sys
 import unicodedata2 as unicode
 
 VERSION = "15.1.0"
-BLOCK = 128  # code points in one block: 4 words of 32 classes
+BLOCK = 16  # code points in one block: a word
+GROUP = 8  # blocks in one group
 TARGET = pathlib.Path(__file__).parents[2] / "crates/corelm/src/tokenizer/unicode/tables.rs"
+
+# The numbers of `Class`; 0 is all else.
+CLASSES = {"L": 1, "N": 2, "Z": 3, "M": 4, "P": 5, "S": 6}
+WHITE_SPACE, MARK = 3, 4
 
 # White_Space is the separators (Z*) and these controls (PropList.txt).
 CONTROLS = {0x09, 0x0A, 0x0B, 0x0C, 0x0D, 0x85}
 
+# The only code points with a class above plane 3, all of them marks: cheaper to name than to store.
+SELECTORS = range(0xE0100, 0xE01F0)
+
 
 def code_class(code: int) -> int:
-    category = unicode.category(chr(code))
-    if code in CONTROLS or category[0] == "Z":
-        return 3
-    return {"L": 1, "N": 2}.get(category[0], 0)
+    return WHITE_SPACE if code in CONTROLS else CLASSES.get(unicode.category(chr(code))[0], 0)
 
 
-def words(block: tuple[int, ...]) -> list[int]:
-    """Packs a block little end first: code point i of a word lies at bits 2i and 2i + 1."""
-    return [sum(c << 2 * i for i, c in enumerate(block[w : w + 32])) for w in range(0, BLOCK, 32)]
+def word(block: tuple[int, ...]) -> int:
+    """Packs a block little end first: code point i lies at bits 4i to 4i + 3."""
+    return sum(c << 4 * i for i, c in enumerate(block))
+
+
+def distinct(items: list[int], size: int) -> tuple[list[tuple[int, ...]], list[int]]:
+    """Cuts items into parts of `size`: the different ones, and for each part the number of its like."""
+    parts: dict[tuple[int, ...], int] = {}
+    numbers = [parts.setdefault(tuple(items[i : i + size]), len(parts)) for i in range(0, len(items), size)]
+    return list(parts), numbers
 
 
 def rows(items: list[str], per_row: int) -> str:
@@ -41,24 +53,33 @@ def main() -> None:
     if unicode.unidata_version != VERSION:
         sys.exit(f"Unicode {VERSION} is wanted, {unicode.unidata_version} is installed")
     classes = [code_class(code) for code in range(0x110000)]
-    while classes[-BLOCK:] == [0] * BLOCK:
-        del classes[-BLOCK:]
-    blocks: dict[tuple[int, ...], int] = {}
-    index = [blocks.setdefault(tuple(classes[i : i + BLOCK]), len(blocks)) for i in range(0, len(classes), BLOCK)]
-    assert len(blocks) <= 256
-    packed = ["[" + ", ".join(f"0x{w:016x}" for w in words(b)) + "]" for b in blocks]
+    assert all(classes[code] == MARK for code in SELECTORS)
+    for code in SELECTORS:
+        classes[code] = 0
+    while classes[-BLOCK * GROUP :] == [0] * (BLOCK * GROUP):
+        del classes[-BLOCK * GROUP :]
+    blocks, block_of = distinct(classes, BLOCK)
+    groups, group_of = distinct(block_of, GROUP)
+    assert len(groups) <= 256 and len(blocks) <= 65536
+    n_bytes = len(group_of) + len(groups) * GROUP * 2 + len(blocks) * 8
     TARGET.write_text(
-        f"""//! The class of every code point of Unicode {VERSION}: written by `tools/unicode-tables/generate.py`, do not edit.
+        f"""//! The class of every code point of Unicode {VERSION} in {n_bytes} bytes: written by
+//! `tools/unicode-tables/generate.py`, do not edit.
 
-/// For each {BLOCK} code points, the number of their block in [`BLOCKS`]; past the end all are of class 0.
+/// For each {BLOCK * GROUP} code points, the number of their group in [`GROUPS`]; past the end all are of class 0.
 #[rustfmt::skip]
-pub const BLOCK_OF: [u8; {len(index)}] = [
-{rows([str(i) for i in index], 24)}];
+pub static GROUP_OF: [u8; {len(group_of)}] = [
+{rows([str(i) for i in group_of], 24)}];
 
-/// Two bits for each of {BLOCK} code points: 0 other, 1 letter, 2 number, 3 white space.
+/// For each {BLOCK} code points of a group, the number of their block in [`BLOCKS`].
 #[rustfmt::skip]
-pub const BLOCKS: [[u64; 4]; {len(packed)}] = [
-{rows(packed, 1)}];
+pub static GROUPS: [[u16; {GROUP}]; {len(groups)}] = [
+{rows(["[" + ", ".join(map(str, g)) + "]" for g in groups], 2)}];
+
+/// Four bits for each of {BLOCK} code points: the number of its class.
+#[rustfmt::skip]
+pub static BLOCKS: [u64; {len(blocks)}] = [
+{rows([f"0x{word(b):016x}" for b in blocks], 5)}];
 """
     )
 

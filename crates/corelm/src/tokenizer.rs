@@ -40,6 +40,7 @@ mod vocab;
 mod word_piece;
 
 pub use decode::{Chunk, Controls, Decoder, Piece, Utf8Stream};
+pub use pre::{Pieces, Pre};
 pub(crate) use prompt::MAX_MARKUP;
 pub use prompt::{Contents, Prompt};
 pub use scratch::Scratch;
@@ -174,7 +175,7 @@ impl<'a, 'm> Tokenizer<'a, 'm> {
 
     /// Writes the tokens of `text` to `out` and gives their number. No BOS and no EOS are added.
     ///
-    /// Bytes that are not UTF-8 count as one symbol each (class "other" for the pre-tokenizer). Decoding gives `text`
+    /// Bytes that are not UTF-8 count as one symbol each (for the pre-tokenizer U+FFFD). Decoding gives `text`
     /// back, with three exceptions, all of the SentencePiece model: the space it puts before text, which [`Decoder`]
     /// takes off again; U+2581 in the text, which is its space; and text without a token in a vocabulary without bytes,
     /// which becomes the unknown token. And a model may drop white space behind control tokens that the caller allowed.

@@ -58,7 +58,7 @@ impl<'a, 'm> ByteLevel<'a, 'm> {
 
     /// Whether the model wants BOS when the file does not say.
     pub fn usual_bos(&self) -> bool {
-        self.pre == Pre::Llama3
+        self.pre.adds_bos()
     }
 
     /// Encodes text without special tokens in it; `chain` is empty before and after.
@@ -74,13 +74,10 @@ impl<'a, 'm> ByteLevel<'a, 'm> {
         cache: &mut PieceCache<'_>,
         out: &mut Output<'_>,
     ) -> Result<(), TokenizeError> {
-        let mut rest = text;
-        while !rest.is_empty() {
-            // A piece has a byte at least: see `Pre::piece_len`.
-            let len = self.pre.piece_len(rest).max(1);
-            let key = Key::new(rest, len);
-            let (piece, tail) = rest.split_at_checked(len).unwrap_or((rest, &[]));
-            rest = tail;
+        let mut at = 0;
+        for piece in self.pre.pieces(text) {
+            let key = Key::new(text.get(at..).unwrap_or_default(), piece.len());
+            at += piece.len();
             if let Some(tokens) = key.and_then(|key| cache.get(key)) {
                 tokens.iter().for_each(|token| out.push(token));
                 continue;
@@ -104,8 +101,7 @@ impl<'a, 'm> ByteLevel<'a, 'm> {
         chain: &mut Chain<'_>,
         mut out: impl FnMut(Token),
     ) -> Result<(), TokenizeError> {
-        // Llama 3 takes a piece that is a token as that token, whatever the merges say.
-        if self.pre == Pre::Llama3
+        if self.pre.ignores_merges()
             && let Some(token) = find_mapped(vocab, piece)
         {
             out(token);

@@ -1,198 +1,107 @@
-//! Pre-tokenizers: the splitting of text into pieces that merges never cross, as hand-written scanners.
+//! Pre-tokenizers: the splitting of text into pieces that merges never cross, by the names that files give them.
 //!
-//! Each gives what its regular expression gives (leftmost alternative first, `\s+(?!\S)` included), in one pass without
-//! backtracking, recursion or memory.
+//! The meaning is llama.cpp's: for each name one regular expression or several, of which each splits the pieces of the
+//! one before; where its own scanners differ from the expressions that models are published with, they count. Here every
+//! expression is a scanner that gives the length of the first piece of a text, a match or what stands before the first
+//! match. Time is linear in the text, and there is no backtracking, recursion or memory.
+//!
+//! ```text
+//! names.rs   name -> expressions and what else llama.cpp ties to it
+//! stage.rs   expressions one after the other -> pieces
+//! gpt2.rs words.rs punctuated.rs              whole expressions: everything is matched, or nearly so
+//! isolate.rs digits.rs jais2.rs chameleon.rs  expressions that take something apart and leave the rest
+//! scan.rs chars.rs ranges.rs                  classes and sets of characters, and runs of them
+//! ```
 
-use super::unicode::{self, Char, Class};
+mod ahead;
+mod chameleon;
+mod chars;
+mod deepseek;
+mod digits;
+mod gpt2;
+mod isolate;
+mod jais2;
+mod names;
+mod punctuated;
+mod ranges;
+mod scan;
+mod stage;
+mod words;
+
+pub use stage::Pieces;
+
+use core::fmt;
+use stage::Stage;
 
 /// A pre-tokenizer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pre {
-    /// `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`
-    Gpt2,
-    /// `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
-    Llama3,
-    /// As `Llama3`, with `\p{N}` for `\p{N}{1,3}`.
-    Qwen2,
+///
+/// ```
+/// use corelm::tokenizer::Pre;
+///
+/// let pieces = |name: &str, text: &'static str| {
+///     let pre = Pre::by_name(name.as_bytes()).unwrap();
+///     pre.pieces(text.as_bytes()).map(|piece| str::from_utf8(piece).unwrap()).collect::<Vec<_>>()
+/// };
+/// assert_eq!(pieces("gpt-2", "I'll pay 1234!"), ["I", "'ll", " pay", " 1234", "!"]);
+/// assert_eq!(pieces("llama-bpe", "I'll pay 1234!"), ["I", "'ll", " pay", " ", "123", "4", "!"]);
+/// assert!(Pre::by_name(b"unheard-of").is_none());
+/// ```
+#[derive(Clone, Copy)]
+pub struct Pre {
+    name: &'static str,
+    family: &'static Family,
+}
+
+/// Names that mean the same.
+#[derive(Debug)]
+struct Family {
+    names: &'static [&'static str],
+    /// Expressions, of which each splits the pieces of the one before.
+    stages: &'static [Stage],
+    /// A piece that is a token is that token, whatever the merges say.
+    ignores_merges: bool,
+    /// The model wants BOS when the file does not say.
+    adds_bos: bool,
 }
 
 impl Pre {
-    /// The pre-tokenizer that `tokenizer.ggml.pre` names; other families' names stand for the same expression.
+    /// The pre-tokenizer that `tokenizer.ggml.pre` names so; `None` for a name that is not known.
     pub fn by_name(name: &[u8]) -> Option<Self> {
-        Some(match name {
-            b"gpt-2" | b"phi-2" | b"mpt" | b"olmo" | b"jais" | b"trillion" | b"granite-docling"
-            | b"gigachat" | b"exaone4" | b"mellum" | b"a.x-4.0" | b"modern-bert" | b"roberta-bpe"
-            | b"jina-es" | b"jina-de" | b"jina-v1-en" | b"jina-v2-es" | b"jina-v2-de" | b"jina-v2-code" => {
-                Self::Gpt2
-            }
-            b"llama-bpe" | b"llama3" | b"llama-v3" | b"falcon3" | b"falcon-h1" | b"pixtral" | b"midm-2.0"
-            | b"lfm2" | b"jina-v5-nano" => Self::Llama3,
-            b"qwen2" | b"deepseek-r1-qwen" | b"megrez" | b"kormo" | b"f2llmv2" | b"stablelm2"
-            | b"hunyuan" | b"solar-open" => Self::Qwen2,
-            _ => return None,
-        })
+        let mut all =
+            names::FAMILIES.iter().flat_map(|family| family.names.iter().map(move |name| (name, family)));
+        let (name, family) = all.find(|(known, _)| known.as_bytes() == name)?;
+        Some(Self { name, family })
     }
 
-    /// Bytes of the first piece of `text`: at least 1, unless `text` is empty.
+    /// All names that are known.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        names::FAMILIES.iter().flat_map(|family| family.names).copied()
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        self.name
+    }
+
+    /// The pieces of `text`. A byte that is not UTF-8 counts as the character U+FFFD.
     #[inline]
-    pub fn piece_len(self, text: &[u8]) -> usize {
-        match self {
-            Self::Gpt2 => gpt2(text),
-            Self::Llama3 => llama3(text, 3),
-            Self::Qwen2 => llama3(text, 1),
-        }
+    pub fn pieces(self, text: &[u8]) -> Pieces<'_> {
+        Pieces::new(self.family.stages, text)
+    }
+
+    /// Whether a piece that is a token is that token, whatever the merges say.
+    pub(super) fn ignores_merges(self) -> bool {
+        self.family.ignores_merges
+    }
+
+    /// Whether the model wants BOS when the file does not say.
+    pub(super) fn adds_bos(self) -> bool {
+        self.family.adds_bos
     }
 }
 
-fn gpt2(text: &[u8]) -> usize {
-    if let Some(len) = contraction(text, false) {
-        return len;
-    }
-    let space = usize::from(text.first() == Some(&b' '));
-    let body = after(text, space);
-    match Char::first(body).map(Char::class) {
-        None | Some(Class::Space) => spaces(text),
-        Some(class) => space + run(body, class),
-    }
-}
-
-fn llama3(text: &[u8], max_digits: usize) -> usize {
-    if let Some(len) = contraction(text, true) {
-        return len;
-    }
-    let Some(first) = Char::first(text) else { return 0 };
-    match first.class() {
-        Class::Letter => return run(text, Class::Letter),
-        Class::Number => return digits(text, max_digits),
-        Class::Other | Class::Space => {}
-    }
-    if !matches!(text.first(), Some(b'\r' | b'\n')) {
-        let letters = run(after(text, first.len), Class::Letter);
-        if letters > 0 {
-            return first.len + letters;
-        }
-    }
-    let space = usize::from(text.first() == Some(&b' '));
-    let others = run(after(text, space), Class::Other);
-    if others > 0 {
-        let rest = after(text, space + others);
-        return space + others + rest.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
-    }
-    let white = text.get(..run(text, Class::Space)).unwrap_or_default();
-    match white.iter().rposition(|b| matches!(b, b'\r' | b'\n')) {
-        Some(newline) => newline + 1,
-        None => spaces(text),
-    }
-}
-
-/// The contractions of English; `any_case` reads the letters in either case (ASCII only, as llama.cpp does).
-fn contraction(text: &[u8], any_case: bool) -> Option<usize> {
-    let [b'\'', a, rest @ ..] = text else { return None };
-    let fold = |b: u8| if any_case { b.to_ascii_lowercase() } else { b };
-    match (fold(*a), rest.first().map(|&b| fold(b))) {
-        (b's' | b't' | b'm' | b'd', _) => Some(2),
-        (b'r' | b'v', Some(b'e')) | (b'l', Some(b'l')) => Some(3),
-        _ => None,
-    }
-}
-
-/// `\s+(?!\S)|\s+`: white space, less its last character when something else follows and one remains.
-fn spaces(text: &[u8]) -> usize {
-    let (mut len, mut last) = (0, 0);
-    while let Some(c) = Char::first(after(text, len)) {
-        if c.class() != Class::Space {
-            return if len > last { len - last } else { len };
-        }
-        (len, last) = (len + c.len, c.len);
-    }
-    len
-}
-
-/// Bytes of the characters of `class` that `text` begins with.
-#[inline]
-fn run(text: &[u8], class: Class) -> usize {
-    let mut len = 0;
-    loop {
-        let rest = after(text, len);
-        len += rest.iter().take_while(|&&byte| unicode::ascii_class(byte) == Some(class)).count();
-        match Char::first(after(text, len)) {
-            Some(c) if c.class() == class => len += c.len,
-            _ => return len,
-        }
-    }
-}
-
-/// Bytes of at most `max` numbers.
-fn digits(text: &[u8], max: usize) -> usize {
-    let mut len = 0;
-    for _ in 0..max {
-        match Char::first(after(text, len)).filter(|c| c.class() == Class::Number) {
-            Some(c) => len += c.len,
-            None => break,
-        }
-    }
-    len
-}
-
-#[inline]
-fn after(text: &[u8], len: usize) -> &[u8] {
-    text.get(len..).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    extern crate std;
-    use super::*;
-    use std::vec::Vec;
-
-    fn pieces(pre: Pre, text: &str) -> Vec<&str> {
-        let mut rest = text;
-        let mut pieces = Vec::new();
-        while !rest.is_empty() {
-            let (piece, tail) = rest.split_at(pre.piece_len(rest.as_bytes()));
-            pieces.push(piece);
-            rest = tail;
-        }
-        pieces
-    }
-
-    #[test]
-    fn gpt2_splits_as_its_expression() {
-        let split = |text| pieces(Pre::Gpt2, text);
-        assert_eq!(
-            split("Hello, world's  end\n\n x"),
-            ["Hello", ",", " world", "'s", " ", " end", "\n\n", " x"]
-        );
-        assert_eq!(
-            split("we'LL don't I'm 12345 ½x"),
-            ["we", "'", "LL", " don", "'t", " I", "'m", " 12345", " ½", "x"]
-        );
-        assert_eq!(split("a   "), ["a", "   "]);
-        assert_eq!(split("  \u{a0}\u{3000}x"), ["  \u{a0}", "\u{3000}", "x"]);
-        assert_eq!(split("e\u{301} '"), ["e", "\u{301}", " '"]);
-        assert_eq!(split(""), [""; 0]);
-    }
-
-    #[test]
-    fn llama3_splits_as_its_expression() {
-        let split = |text| pieces(Pre::Llama3, text);
-        assert_eq!(split("we'LL (x)\r\n\r\ny"), ["we", "'LL", " (", "x", ")\r\n\r\n", "y"]);
-        assert_eq!(split("1234567 89"), ["123", "456", "7", " ", "89"]);
-        assert_eq!(split(" \n \n  x\ty"), [" \n \n", " ", " x", "\ty"]);
-        assert_eq!(split("\nx"), ["\n", "x"]);
-        assert_eq!(split("'hello '' \u{3000}字"), ["'hello", " ''", " ", "\u{3000}字"]);
-        assert_eq!(pieces(Pre::Qwen2, "1234 a"), ["1", "2", "3", "4", " a"]);
-    }
-
-    #[test]
-    fn any_bytes_are_cut_into_pieces() {
-        for a in 0..=255 {
-            for b in 0..=255 {
-                for pre in [Pre::Gpt2, Pre::Llama3, Pre::Qwen2] {
-                    let len = pre.piece_len(&[a, b]);
-                    assert!((1..=2).contains(&len), "{pre:?} {a:02x}{b:02x}");
-                }
-            }
-        }
+impl fmt::Debug for Pre {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Pre").field(&self.name).finish()
     }
 }

@@ -2,17 +2,24 @@
 
 mod tables;
 
-/// What pre-tokenizers tell apart.
+/// What pre-tokenizers tell apart: general categories by their first letter, and white space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub enum Class {
-    /// Everything else, unassigned code points and bytes that are not UTF-8 included.
-    Other,
-    /// General category L: `\p{L}`.
-    Letter,
-    /// General category N: `\p{N}`.
-    Number,
+    /// Controls, formats, unassigned code points: `\p{C}` but for white space.
+    Other = 0,
+    /// `\p{L}`
+    Letter = 1,
+    /// `\p{N}`
+    Number = 2,
     /// The property White_Space: `\s`.
-    Space,
+    Space = 3,
+    /// `\p{M}`
+    Mark = 4,
+    /// `\p{P}`
+    Punctuation = 5,
+    /// `\p{S}`; bytes that are not UTF-8 too, for which others put U+FFFD.
+    Symbol = 6,
 }
 
 /// The first character of a text.
@@ -27,65 +34,57 @@ pub struct Char {
 impl Char {
     /// Decodes the first character of `text`, strictly (Unicode 15, table 3-7): overlong forms, surrogates and cut
     /// characters are single bytes without a code point, so any bytes are walked through and nothing is lost.
-    #[inline]
+    #[inline(always)]
     pub fn first(text: &[u8]) -> Option<Self> {
         let trail = |b: u8| u32::from(b & 0x3F);
+        let is_trail = |b: u8| b & 0xC0 == 0x80;
         let (code, len) = match *text {
             [] => return None,
-            [a @ 0..=0x7F, ..] => (u32::from(a), 1),
-            [a @ 0xC2..=0xDF, b @ 0x80..=0xBF, ..] => (u32::from(a & 0x1F) << 6 | trail(b), 2),
-            [a @ 0xE0, b @ 0xA0..=0xBF, c @ 0x80..=0xBF, ..]
-            | [a @ (0xE1..=0xEC | 0xEE..=0xEF), b @ 0x80..=0xBF, c @ 0x80..=0xBF, ..]
-            | [a @ 0xED, b @ 0x80..=0x9F, c @ 0x80..=0xBF, ..] => {
+            [a @ 0..=0x7F, ..] => (a.into(), 1),
+            [a @ 0xC2..=0xDF, b, ..] if is_trail(b) => (u32::from(a & 0x1F) << 6 | trail(b), 2),
+            [a @ 0xE0..=0xEF, b, c, ..]
+                if is_trail(b) && is_trail(c) && (a != 0xE0 || b >= 0xA0) && (a != 0xED || b < 0xA0) =>
+            {
                 (u32::from(a & 0x0F) << 12 | trail(b) << 6 | trail(c), 3)
             }
-            [a @ 0xF0, b @ 0x90..=0xBF, c @ 0x80..=0xBF, d @ 0x80..=0xBF, ..]
-            | [a @ 0xF1..=0xF3, b @ 0x80..=0xBF, c @ 0x80..=0xBF, d @ 0x80..=0xBF, ..]
-            | [a @ 0xF4, b @ 0x80..=0x8F, c @ 0x80..=0xBF, d @ 0x80..=0xBF, ..] => {
+            [a @ 0xF0..=0xF4, b, c, d, ..]
+                if is_trail(b)
+                    && is_trail(c)
+                    && is_trail(d)
+                    && (a != 0xF0 || b >= 0x90)
+                    && (a != 0xF4 || b < 0x90) =>
+            {
                 (u32::from(a & 0x07) << 18 | trail(b) << 12 | trail(c) << 6 | trail(d), 4)
             }
             _ => return Some(Self { code: None, len: 1 }),
         };
         Some(Self { code: Some(code), len })
     }
-
-    /// The class of the character.
-    #[inline]
-    pub fn class(self) -> Class {
-        self.code.map_or(Class::Other, class)
-    }
 }
 
-/// The class of an ASCII character; `None` for other bytes.
+/// The number of the class of a code point, by the tables of Unicode 15.1 (the data that llama.cpp carries); below 8.
 #[inline]
-pub fn ascii_class(byte: u8) -> Option<Class> {
-    ASCII[usize::from(byte)]
+pub fn class_number(code: u32) -> u8 {
+    let at = code as usize;
+    let Some(&group) = tables::GROUP_OF.get(at >> 7) else {
+        // The variation selectors are all that has a class so far up.
+        return if (0xE0100..=0xE01EF).contains(&code) { Class::Mark as u8 } else { 0 };
+    };
+    let block = tables::GROUPS.get(usize::from(group)).map_or(0, |blocks| blocks[at >> 4 & 7]);
+    let word = tables::BLOCKS.get(usize::from(block)).map_or(0, |word| word >> (4 * (code & 15)));
+    word as u8 & 7
 }
 
-const ASCII: [Option<Class>; 256] = {
-    let mut classes = [None; 256];
-    let mut byte = 0;
-    while byte < 128 {
-        classes[byte as usize] = Some(match byte {
-            b'A'..=b'Z' | b'a'..=b'z' => Class::Letter,
-            b'0'..=b'9' => Class::Number,
-            b' ' | b'\t'..=b'\r' => Class::Space,
-            _ => Class::Other,
-        });
-        byte += 1;
-    }
-    classes
-};
-
-/// The class of a code point, by the tables of Unicode 15.1 (the data that llama.cpp carries).
-#[inline]
+/// The class of a code point.
+#[cfg(test)]
 pub fn class(code: u32) -> Class {
-    let block = tables::BLOCK_OF.get(code as usize >> 7).and_then(|&b| tables::BLOCKS.get(usize::from(b)));
-    let word = block.and_then(|b| b.get(code as usize >> 5 & 3)).copied().unwrap_or_default();
-    match word >> (2 * (code & 31)) & 3 {
+    match class_number(code) {
         1 => Class::Letter,
         2 => Class::Number,
         3 => Class::Space,
+        4 => Class::Mark,
+        5 => Class::Punctuation,
+        6 => Class::Symbol,
         _ => Class::Other,
     }
 }
@@ -128,14 +127,49 @@ mod tests {
     fn classes_agree_with_the_standard_library() {
         for c in '\0'..='\u{FFFF}' {
             let class = class(u32::from(c));
-            assert!(!c.is_ascii() || ascii_class(c as u8) == Some(class), "{c:?}");
             assert_eq!(class == Class::Space, c.is_whitespace(), "{c:?}");
             assert!(class != Class::Number || c.is_numeric(), "{c:?}");
             assert!(class != Class::Letter || c.is_alphabetic(), "{c:?}");
+            if c.is_ascii() {
+                assert_eq!(class == Class::Letter, c.is_ascii_alphabetic(), "{c:?}");
+                assert_eq!(class == Class::Number, c.is_ascii_digit(), "{c:?}");
+                let graphic = matches!(class, Class::Punctuation | Class::Symbol);
+                assert_eq!(graphic, c.is_ascii_punctuation(), "{c:?}");
+            }
         }
-        assert_eq!(class(0x0300), Class::Other, "a combining mark is no letter");
-        assert_eq!(class(0x2EBF0), Class::Letter, "CJK extension I came with 15.1");
-        assert_eq!(class(0x0897), Class::Other, "assigned by Unicode 16");
-        assert_eq!((class(0x0011_0000), class(u32::MAX)), (Class::Other, Class::Other));
+    }
+
+    #[test]
+    fn classes_are_those_of_unicode_15_1() {
+        let of = |class: Class| (0..=0x0011_0000).filter(|&code| super::class(code) == class).count();
+        // Counted in UnicodeData.txt; surrogates, which are no characters, are of class Cs.
+        for (class, n) in [
+            (Class::Letter, 136_726),
+            (Class::Number, 1_831),
+            (Class::Space, 25),
+            (Class::Mark, 2_450),
+            (Class::Punctuation, 842),
+            (Class::Symbol, 7_775),
+        ] {
+            assert_eq!(of(class), n, "{class:?}");
+        }
+        for (code, want) in [
+            (0x0300, Class::Mark),
+            (0xE0100, Class::Mark),
+            (0xE01EF, Class::Mark),
+            (0xE01F0, Class::Other),
+            (0x2EBF0, Class::Letter), // CJK extension I came with 15.1
+            (0x0897, Class::Other),   // assigned by Unicode 16
+            (0xFFFD, Class::Symbol),
+            (0x200D, Class::Other),
+            (0x0085, Class::Space),
+            (0x3007, Class::Number),
+            (u32::from('_'), Class::Punctuation),
+            (u32::from('`'), Class::Symbol),
+            (0x0011_0000, Class::Other),
+            (u32::MAX, Class::Other),
+        ] {
+            assert_eq!(class(code), want, "{code:x}");
+        }
     }
 }

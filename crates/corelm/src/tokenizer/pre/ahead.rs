@@ -1,0 +1,46 @@
+//! A look ahead: which of the next bytes are letters, found out for many at once. Most pieces of most texts are words of
+//! ASCII letters, and a scanner that has their bits needs a few instructions for one.
+
+use super::scan::{after, is_wide};
+
+/// The bytes from `start` on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ahead {
+    start: usize,
+    /// From here on too few of them are known.
+    end: usize,
+    /// A bit for each of 64 bytes, set for ASCII letters. None is set when others than ASCII characters are among them.
+    letters: u64,
+}
+
+impl Ahead {
+    /// Where `[lead]?[A-Za-z]+` ends that begins at `at`, when `leads` takes no letters. `None` where there is no such word,
+    /// or it is long, near the end of the text or near characters that are not ASCII.
+    #[inline(always)]
+    pub fn word(&mut self, text: &[u8], at: usize, leads: impl Fn(u8) -> bool) -> Option<usize> {
+        const LONGEST: usize = 16;
+        if at >= self.end {
+            *self = Self { start: at, end: at + 64 - LONGEST, letters: letters(text, at) };
+        }
+        let bits = self.letters >> (at.wrapping_sub(self.start) & 63);
+        let has_lead = bits & 1 == 0;
+        let n = (!(bits >> u32::from(has_lead))).trailing_zeros() as usize;
+        let end = at + usize::from(has_lead) + n;
+        let is_word = n > 0 && n < LONGEST - 1 && (!has_lead || leads(*text.get(at)?));
+        (is_word && !is_wide(text, end)).then_some(end)
+    }
+}
+
+/// A bit for each of the 64 bytes from `start` on.
+#[inline(never)]
+fn letters(text: &[u8], start: usize) -> u64 {
+    let Some(bytes) = after(text, start).first_chunk::<64>() else { return 0 };
+    let mut are_letters = [0; 64];
+    for (is_letter, byte) in are_letters.iter_mut().zip(bytes) {
+        *is_letter = byte.is_ascii_alphabetic().into();
+    }
+    let (chunks, _) = are_letters.as_chunks();
+    // The low bits of eight bytes next to each other: bit 8i moves to bit 56 + i.
+    let bits = |chunk: &[u8; 8]| u64::from_le_bytes(*chunk).wrapping_mul(0x0102_0408_1020_4080) >> 56;
+    chunks.iter().rev().fold(0, |all, chunk| all << 8 | bits(chunk))
+}

@@ -1,0 +1,60 @@
+//! Expressions that find one kind of characters and leave what is between as it is.
+//!
+//! Each function gives the end of the piece that begins at `at`: of a match, or of what stands before the next match.
+
+use super::chars::Chars;
+use super::scan::{after, decode, most_ascii};
+
+/// Where the match is, when it is not at `at`, else its end.
+pub fn gap_or(at: usize, found: usize, end: impl FnOnce() -> usize) -> usize {
+    if found > at { found } else { end() }
+}
+
+/// `[chars]`
+pub fn each(text: &[u8], at: usize, chars: &Chars) -> usize {
+    gap_or(at, chars.find(text, at), || chars.one(text, at).unwrap_or(at))
+}
+
+/// `[chars]+`
+pub fn runs(text: &[u8], at: usize, chars: &Chars) -> usize {
+    gap_or(at, chars.find(text, at), || chars.run(text, at))
+}
+
+/// `[chars]+|[chars]+|…`, for sets without ASCII characters that have none in common.
+pub fn runs_of(text: &[u8], at: usize, sets: &[&Chars]) -> usize {
+    let mut found = at;
+    loop {
+        found = most_ascii(text, found);
+        if let Some(chars) = sets.iter().find(|chars| chars.one(text, found).is_some()) {
+            return gap_or(at, found, || chars.run(text, found));
+        }
+        match decode(text, found) {
+            Some((_, next)) => found = next,
+            None => return found,
+        }
+    }
+}
+
+/// `[chars]{1,3}`
+pub fn threes(text: &[u8], at: usize, chars: &Chars) -> usize {
+    gap_or(at, chars.find(text, at), || up_to_three(text, at, chars))
+}
+
+/// Where `[chars]{0,3}` ends.
+pub fn up_to_three(text: &[u8], at: usize, chars: &Chars) -> usize {
+    (0..3).try_fold(at, |at, _| chars.one(text, at).ok_or(at)).unwrap_or_else(|at| at)
+}
+
+/// ` ?[chars]+`, for characters that are no spaces.
+pub fn led_by_blank(text: &[u8], at: usize, chars: &Chars) -> usize {
+    let found = chars.find(text, at);
+    let lead = found.wrapping_sub(1);
+    let has_lead = found > at && found < text.len() && text.get(lead) == Some(&b' ');
+    gap_or(at, if has_lead { lead } else { found }, || chars.run(text, found))
+}
+
+/// `[^\n]+|[\n]+`
+pub fn lines(text: &[u8], at: usize) -> usize {
+    let is_newline = text.get(at) == Some(&b'\n');
+    at + after(text, at).iter().take_while(|&&byte| (byte == b'\n') == is_newline).count()
+}

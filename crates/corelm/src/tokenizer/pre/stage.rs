@@ -1,0 +1,194 @@
+//! Expressions one after the other: each splits the pieces of the one before.
+
+use super::ahead::Ahead;
+use super::chars::Chars;
+use super::deepseek::Deepseek;
+use super::gpt2::gpt2;
+use super::punctuated::{Newlines, punctuated};
+use super::ranges::HAN_CHARS;
+use super::words::{KIMI_K2, LLAMA3, QWEN2, Style, words};
+use super::{chameleon, digits, isolate, jais2};
+
+/// An expression, by the function that scans for it.
+#[derive(Clone, Copy, Debug)]
+pub enum Stage {
+    /// See [`gpt2`].
+    Gpt2,
+    /// [`LLAMA3`]
+    Llama3,
+    /// [`QWEN2`]
+    Qwen2,
+    /// See [`words`].
+    Words(&'static Style),
+    /// `[\p{Han}]+` or [`KIMI_K2`]
+    KimiK2,
+    /// See [`punctuated`].
+    Punctuated(Newlines),
+    /// See [`Deepseek`].
+    Deepseek(Deepseek),
+    /// `[chars]`
+    Each(&'static Chars),
+    /// `[chars]+`
+    Runs(&'static Chars),
+    /// See [`isolate::runs_of`].
+    RunsOf(&'static [&'static Chars]),
+    /// `[chars]{1,3}`
+    Threes(&'static Chars),
+    /// ` ?[chars]+`
+    LedByBlank(&'static Chars),
+    /// `[^\n]+|[\n]+`
+    Lines,
+    /// See [`digits::triples`].
+    Triples,
+    /// See [`digits::grouped`].
+    Grouped,
+    /// See [`digits::grouped_triples`].
+    GroupedTriples,
+    /// See [`digits::numbers`].
+    Numbers,
+    /// See [`digits::numbers_by_threes`].
+    NumbersByThrees,
+    /// See [`jais2::white_by_powers`].
+    WhiteByPowers,
+    /// See [`chameleon::sentinels`].
+    Sentinels,
+    /// See [`chameleon::images`].
+    Images,
+    /// See [`chameleon::indents`].
+    Indents,
+}
+
+impl Stage {
+    /// Writes where pieces end to `ends`, the first of which begins at `at`: matches and what stands between them, as many
+    /// as there is room for. When there are fewer, a 0 follows.
+    fn cut(self, text: &[u8], at: usize, ends: &mut [usize]) {
+        match self {
+            Self::Gpt2 => cut(text, at, ends, gpt2),
+            Self::Llama3 => cut(text, at, ends, |text, at, ahead| words(text, at, &LLAMA3, ahead)),
+            Self::Qwen2 => cut(text, at, ends, |text, at, ahead| words(text, at, &QWEN2, ahead)),
+            Self::Words(style) => cut(text, at, ends, |text, at, ahead| words(text, at, style, ahead)),
+            Self::KimiK2 => cut(text, at, ends, |text, at, ahead| match HAN_CHARS.one(text, at) {
+                Some(next) => HAN_CHARS.run(text, next),
+                None => words(text, at, &KIMI_K2, ahead),
+            }),
+            Self::Punctuated(newlines) => {
+                cut(text, at, ends, |text, at, ahead| punctuated(text, at, newlines, ahead))
+            }
+            Self::Deepseek(model) => cut(text, at, ends, |text, at, _| model.scan(text, at)),
+            Self::Each(chars) => cut(text, at, ends, |text, at, _| isolate::each(text, at, chars)),
+            Self::Runs(chars) => cut(text, at, ends, |text, at, _| isolate::runs(text, at, chars)),
+            Self::RunsOf(sets) => cut(text, at, ends, |text, at, _| isolate::runs_of(text, at, sets)),
+            Self::Threes(chars) => cut(text, at, ends, |text, at, _| isolate::threes(text, at, chars)),
+            Self::LedByBlank(chars) => {
+                cut(text, at, ends, |text, at, _| isolate::led_by_blank(text, at, chars))
+            }
+            Self::Lines => cut(text, at, ends, |text, at, _| isolate::lines(text, at)),
+            Self::Triples => cut(text, at, ends, |text, at, _| digits::triples(text, at)),
+            Self::Grouped => cut(text, at, ends, |text, at, _| digits::grouped(text, at)),
+            Self::GroupedTriples => cut(text, at, ends, |text, at, _| digits::grouped_triples(text, at)),
+            Self::Numbers => cut(text, at, ends, |text, at, _| digits::numbers(text, at)),
+            Self::NumbersByThrees => cut(text, at, ends, |text, at, _| digits::numbers_by_threes(text, at)),
+            Self::WhiteByPowers => cut(text, at, ends, |text, at, _| jais2::white_by_powers(text, at)),
+            Self::Sentinels => cut(text, at, ends, |text, at, _| chameleon::sentinels(text, at)),
+            Self::Images => cut(text, at, ends, |text, at, _| chameleon::images(text, at)),
+            Self::Indents => cut(text, at, ends, |text, at, _| chameleon::indents(text, at)),
+        }
+    }
+}
+
+/// As [`Stage::cut`]; `scan` gives where the piece ends that begins at a place. Each scanner has such a loop of its own.
+#[inline(never)]
+fn cut(text: &[u8], at: usize, ends: &mut [usize], scan: impl Fn(&[u8], usize, &mut Ahead) -> usize) {
+    let mut at = at;
+    let mut ahead = Ahead::default();
+    for end in ends {
+        if at >= text.len() {
+            *end = 0;
+            return;
+        }
+        at = scan(text, at, &mut ahead);
+        *end = at;
+    }
+}
+
+/// No pre-tokenizer has more expressions.
+const MAX_STAGES: usize = 6;
+
+/// The pieces of a text: one after the other they are the text, and none is empty.
+#[derive(Clone, Debug)]
+pub struct Pieces<'t> {
+    text: &'t [u8],
+    /// Where the next piece begins.
+    start: usize,
+    /// All expressions but the last, and what they have cut.
+    stages: &'static [Stage],
+    cuts: [Cuts<8>; MAX_STAGES - 1],
+    /// The same of the last.
+    last: Stage,
+    last_cuts: Cuts<32>,
+}
+
+/// Where pieces end, from `at` on and up to a 0: a scanner is faster when it cuts several at a time.
+#[derive(Clone, Debug)]
+struct Cuts<const N: usize> {
+    ends: [usize; N],
+    at: usize,
+}
+
+impl<const N: usize> Cuts<N> {
+    const NONE: Self = Self { ends: [0; N], at: 0 };
+
+    /// Where the piece ends that `start` is in; cuts it if need be, and more, of a text that ends with it or after it.
+    #[inline]
+    fn end(&mut self, stage: Stage, text: &[u8], start: usize) -> usize {
+        loop {
+            match self.ends.get(self.at) {
+                Some(&end) if end > start => return end,
+                Some(1..) => self.at += 1,
+                _ => {
+                    stage.cut(text, start, &mut self.ends);
+                    self.at = 0;
+                    // A scanner that did not move would not end: all that is left is a piece then.
+                    return if self.ends[0] > start { self.ends[0] } else { text.len() };
+                }
+            }
+        }
+    }
+}
+
+impl<'t> Pieces<'t> {
+    pub(super) fn new(stages: &'static [Stage], text: &'t [u8]) -> Self {
+        let (last, stages) = stages.split_last().unwrap_or((&Stage::Lines, &[]));
+        let cuts = [Cuts::NONE; MAX_STAGES - 1];
+        Self { text, start: 0, stages, cuts, last: *last, last_cuts: Cuts::NONE }
+    }
+
+    /// As [`Pieces::next`], when the last stage must cut more: of a piece of the stage before it, and so on.
+    #[inline(never)]
+    fn cut(&mut self) -> Option<&'t [u8]> {
+        let mut text = self.text;
+        for (stage, cuts) in self.stages.iter().zip(&mut self.cuts) {
+            text = text.get(..cuts.end(*stage, text, self.start))?;
+        }
+        let end = self.last_cuts.end(self.last, text, self.start);
+        self.piece(end)
+    }
+
+    #[inline(always)]
+    fn piece(&mut self, end: usize) -> Option<&'t [u8]> {
+        let piece = self.text.get(self.start..end).filter(|piece| !piece.is_empty())?;
+        self.start = end;
+        self.last_cuts.at += 1;
+        Some(piece)
+    }
+}
+
+impl<'t> Iterator for Pieces<'t> {
+    type Item = &'t [u8];
+
+    #[inline]
+    fn next(&mut self) -> Option<&'t [u8]> {
+        let end = self.last_cuts.ends.get(self.last_cuts.at).copied().unwrap_or(0);
+        self.piece(end).or_else(|| self.cut())
+    }
+}

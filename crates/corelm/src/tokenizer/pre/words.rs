@@ -1,0 +1,213 @@
+//! The expressions in the manner of GPT-4's: words with one character before them, short numbers, line breaks apart.
+
+mod styles;
+
+pub use styles::*;
+
+use super::ahead::Ahead;
+use super::chars::is_in;
+use super::ranges::HAN;
+use super::scan::{
+    Contractions, Set, ascii_class, ascii_letters, class, contraction, decode, first, is_wide, letters,
+    lines_or_white, run, skip, skip_all, small_letters, wide_run,
+};
+
+/// What is open in `CONTRACTIONS|[^\r\n\p{L}\p{N}]?WORD|\p{N}{1,max}| ?[rest]+TAIL|\s*[\r\n]+|\s+(?!\S)|\s+`.
+#[derive(Clone, Copy, Debug)]
+pub struct Style {
+    contractions: Option<Contractions>,
+    word: Word,
+    max_digits: usize,
+    rest: Set,
+    tail: Tail,
+}
+
+/// What a word is.
+#[derive(Clone, Copy, Debug)]
+struct Word {
+    /// Classes of its characters, letters among them.
+    set: Set,
+    shape: Shape,
+    /// `WORD(?i:'s|'t|'re|'ve|'m|'ll|'d)?`
+    takes_contraction: bool,
+}
+
+/// How its characters follow each other.
+#[derive(Clone, Copy, Debug)]
+enum Shape {
+    /// `[set]+`
+    Run,
+    /// `[set\u200C\u200D]+`
+    Joined,
+    /// `[set&&[^\p{Han}]]+`
+    NotHan,
+    /// `[set&&[^a-z]]*[set&&[^A-Z]]+|[set&&[^a-z]]+[set&&[^A-Z]]*`
+    Cased,
+    /// `[set]\p{M}*(?: ?[set]\p{M}*)*`
+    Phrase,
+}
+
+/// What may stand behind signs.
+#[derive(Clone, Copy, Debug)]
+enum Tail {
+    Nothing,
+    /// `[\r\n]*`
+    Newlines,
+    /// `[\r\n/]*`
+    NewlinesAndSlashes,
+    /// `[\r\n/]?`
+    NewlineOrSlash,
+}
+
+/// See [`Style`].
+#[inline(always)]
+pub fn words(text: &[u8], at: usize, style: &Style, ahead: &mut Ahead) -> usize {
+    let Style { word, .. } = style;
+    if word.is_all_letters()
+        && let Some(end) = ahead.word(text, at, |byte| byte != b'\'' && LEADS.has(ascii_class(byte)))
+    {
+        return word.with_contraction(text, end);
+    }
+    let (class, next) = first(text, at);
+    // No word begins with a character that may stand before it, or goes on as if it had not.
+    if word.begins(text, at, class) {
+        return word.end(text, at);
+    }
+    if LEADS.has(class)
+        && let Some(end) = word.find(text, next)
+    {
+        return style.contractions.and_then(|known| contraction(text, at, known)).unwrap_or(end);
+    }
+    if class == Set::NUMBER {
+        return numbers(text, at, style.max_digits);
+    }
+    let body = skip(text, at, b' ');
+    match run(text, body, style.rest) {
+        end if end > body => style.tail.end(text, end),
+        _ => lines_or_white(text, at),
+    }
+}
+
+/// `[^\r\n\p{L}\p{N}]`
+const LEADS: Set = Set::REST.or(Set::WHITE).but(Set::NEWLINE);
+
+/// Where `\p{N}{1,max}` ends.
+#[inline]
+fn numbers(text: &[u8], at: usize, max: usize) -> usize {
+    let mut at = at;
+    for _ in 0..max {
+        match first(text, at) {
+            (Set::NUMBER, next) => at = next,
+            _ => break,
+        }
+    }
+    at
+}
+
+impl Word {
+    /// Whether a word begins at `at`, where a character of this class stands.
+    #[inline(always)]
+    fn begins(&self, text: &[u8], at: usize, class: Set) -> bool {
+        match self.shape {
+            Shape::Run | Shape::Cased | Shape::Phrase => self.set.has(class),
+            Shape::Joined | Shape::NotHan => decode(text, at).is_some_and(|(code, _)| self.has(code, class)),
+        }
+    }
+
+    /// Where the word ends that begins at `at`, if there is one.
+    #[inline(always)]
+    fn find(&self, text: &[u8], at: usize) -> Option<usize> {
+        if is_wide(text, at) && matches!(self.shape, Shape::Run) {
+            let end = self.end(text, at);
+            return (end > at).then_some(end);
+        }
+        self.begins(text, at, class(text, at)).then(|| self.end(text, at))
+    }
+
+    /// Whether a character is in words.
+    fn has(&self, code: u32, class: Set) -> bool {
+        match self.shape {
+            Shape::Joined => self.set.has(class) || matches!(code, 0x200C | 0x200D),
+            Shape::NotHan => self.set.has(class) && !is_in(code, HAN),
+            Shape::Run | Shape::Cased | Shape::Phrase => self.set.has(class),
+        }
+    }
+
+    /// Where the word ends that begins at `at`.
+    #[inline(always)]
+    fn end(&self, text: &[u8], at: usize) -> usize {
+        let end = match self.shape {
+            Shape::Run => letters(text, at, self.set),
+            Shape::Joined | Shape::NotHan => self.picked(text, at),
+            Shape::Cased => self.cased(text, at),
+            Shape::Phrase => self.phrase(text, at),
+        };
+        self.with_contraction(text, end)
+    }
+
+    #[inline(always)]
+    fn with_contraction(&self, text: &[u8], end: usize) -> usize {
+        match self.takes_contraction {
+            true => contraction(text, end, Contractions::AnyCase).unwrap_or(end),
+            false => end,
+        }
+    }
+
+    /// Whether ASCII letters, followed by other ASCII characters, are always one word.
+    #[inline(always)]
+    fn is_all_letters(&self) -> bool {
+        matches!(self.shape, Shape::Run | Shape::Joined | Shape::NotHan)
+    }
+
+    /// Characters that their classes do not tell.
+    fn picked(&self, text: &[u8], at: usize) -> usize {
+        let mut at = at;
+        loop {
+            at = ascii_letters(text, at);
+            match decode(text, at) {
+                Some((code, next)) if self.has(code, Set::of_code(code)) => at = next,
+                _ => return at,
+            }
+        }
+    }
+
+    /// As llama.cpp has it, only ASCII letters have a case; all others go with both.
+    fn cased(&self, text: &[u8], at: usize) -> usize {
+        let (mut end, mut end_of_others) = (at, None);
+        loop {
+            match text.get(end) {
+                Some(b'A'..=b'Z') => end += 1,
+                Some(b'a'..=b'z') => return small_letters(text, end, self.set),
+                _ => match wide_run(text, end, self.set) {
+                    // The second part is not empty if it need not be: it is the last one that goes with both.
+                    next if next == end => return end_of_others.unwrap_or(end),
+                    next => (end, end_of_others) = (next, Some(next)),
+                },
+            }
+        }
+    }
+
+    fn phrase(&self, text: &[u8], at: usize) -> usize {
+        let mut end = at;
+        loop {
+            end = letters(text, end, self.set.or(Set::MARK));
+            let next = skip(text, end, b' ');
+            if next == end || !self.set.has(class(text, next)) {
+                return end;
+            }
+            end = next;
+        }
+    }
+}
+
+impl Tail {
+    #[inline]
+    fn end(self, text: &[u8], at: usize) -> usize {
+        match self {
+            Self::Nothing => at,
+            Self::Newlines => skip_all(text, at, b"\r\n"),
+            Self::NewlinesAndSlashes => skip_all(text, at, b"\r\n/"),
+            Self::NewlineOrSlash => at + usize::from(matches!(text.get(at), Some(b'\r' | b'\n' | b'/'))),
+        }
+    }
+}
