@@ -104,6 +104,14 @@ fn text_without_tokens_is_one_unknown_token_or_an_error() {
         assert_eq!(try_encode(t, b"<unk>x", Specials::All), Ok(vec![2, 2]), "fragments do not merge");
     })
     .unwrap();
+    // Two unknown characters cost 2 * (1 + 10); the score of an unused token is none of the least.
+    for (score, ids) in [(-21.5, [2]), (-22.5, [1])] {
+        let tokens: [(&[u8], i32, f32); 3] =
+            [(b"a", NORMAL, -1.0), (b"?", UNKNOWN, 0.0), (b"xy", UNUSED, score)];
+        let mut file = File::new("t5", &tokens);
+        file.u32("tokenizer.ggml.unknown_token_id", 1);
+        file.with(|t| assert_eq!(encode(t, "xy"), ids)).unwrap();
+    }
     let none = |byte| Err(TokenizeError::NoToken { byte });
     file.u32("tokenizer.ggml.unknown_token_id", 0); // a control token, which text never becomes
     file.with(|t| assert_eq!(try_encode(t, "aé".as_bytes(), Specials::Never), none(0xC3))).unwrap();
@@ -132,6 +140,9 @@ fn kinds_of_tokens_count_as_in_the_reference() {
         assert_eq!(decode(t, &[4, 2, 1]), b"c<u>?");
     })
     .unwrap();
+    // Made by the map, and so not found before: its score counts as 0, not as -1000.
+    file.charsmap(&charsmap(&[(b"q", b"<u>")]));
+    file.with(|t| assert_eq!(encode(t, "qs"), [2, 6])).unwrap();
 }
 
 #[test]
@@ -389,6 +400,14 @@ fn inconsistent_vocabularies_are_refused() {
     let map = charsmap(&[(b"ab", b"x")]);
     for len in 0..map.len() {
         damaged(&map[..len]);
+    }
+    // The root's children outside, those of "a" as well, and a replacement behind the last one.
+    for (unit, changed) in [(0, 4096 << 10), (256 + 97, 97 | 4096 << 10), (768 + 98, 1 << 31 | 2)] {
+        let mut map = map.clone();
+        let unit = &mut map[4 + 4 * unit..][..4];
+        assert_ne!(unit, [0; 4]);
+        unit.copy_from_slice(&u32::to_le_bytes(changed));
+        damaged(&map);
     }
     file.charsmap(&map);
     file.with(|t| assert_eq!(encode(t, "aab"), [3, 2])).unwrap();

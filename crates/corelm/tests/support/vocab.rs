@@ -113,18 +113,18 @@ pub fn charsmap(pairs: &[(&[u8], &[u8])]) -> Vec<u8> {
         replacements.extend_from_slice(replacement);
         replacements.push(0);
     }
-    // The children of node `i` are in block `i + 1` at their bytes, its value at the beginning of the block.
+    // Node `i` has block `i + 1` for its value and its children, these at their bytes XOR the beginning, or XOR the low
+    // byte of the node's own place: then the offset is one of the kind that is counted in 256ths.
     let mut units = vec![0u32; 256 * (nodes.len() + 1)];
-    let mut places = vec![0usize; nodes.len()];
+    let mut begins = vec![0usize; nodes.len()];
     for (i, &(byte, parent, value)) in nodes.iter().enumerate() {
-        let (block, place) = (256 * (i + 1), if i == 0 { 0 } else { 256 * (parent + 1) + usize::from(byte) });
-        places[i] = place;
-        let offset = (place ^ block) as u32;
+        let place = if i == 0 { 0 } else { begins[parent] ^ usize::from(byte) };
+        begins[i] = (256 * (i + 1)) | if i % 2 == 0 { place % 256 } else { 0 };
+        let offset = (place ^ begins[i]) as u32;
         units[place] = u32::from(byte) | u32::from(value.is_some()) << 8;
-        // Large offsets are counted in 256ths, and leave the low byte of the place alone.
-        units[place] |= if offset < 1 << 21 { offset << 10 } else { (offset >> 8) << 10 | 1 << 9 };
+        units[place] |= if i % 2 == 0 { (offset >> 8) << 10 | 1 << 9 } else { offset << 10 };
         if let Some(value) = value {
-            units[block] = 1 << 31 | value;
+            units[begins[i]] = 1 << 31 | value;
         }
     }
     let units: Vec<u8> = units.into_iter().flat_map(u32::to_le_bytes).collect();

@@ -119,7 +119,8 @@ impl<'m> Charsmap<'m> {
     /// The replacement of the key that ends at a node.
     fn replacement(&self, node: u32) -> Option<&'m [u8]> {
         let begin = self.unit(node)? & !IS_VALUE;
-        self.replacements.get(begin as usize..)?.split(|&byte| byte == 0).next()
+        let text = self.replacements.get(begin as usize..).filter(|text| !text.is_empty())?;
+        text.split(|&byte| byte == 0).next()
     }
 }
 
