@@ -18,7 +18,7 @@ pub enum Class {
     Mark = 4,
     /// `\p{P}`
     Punctuation = 5,
-    /// `\p{S}`; bytes that are not UTF-8 too, for which others put U+FFFD.
+    /// `\p{S}`
     Symbol = 6,
 }
 
@@ -62,23 +62,17 @@ impl Char {
     }
 }
 
-/// The number of the class of a code point, by the tables of Unicode 15.1 (the data that llama.cpp carries); below 8.
+/// The class of a code point, by the tables of Unicode 15.1 (the data that llama.cpp carries).
 #[inline]
-pub fn class_number(code: u32) -> u8 {
+pub fn class(code: u32) -> Class {
     let at = code as usize;
     let Some(&group) = tables::GROUP_OF.get(at >> 7) else {
         // The variation selectors are all that has a class so far up.
-        return if (0xE0100..=0xE01EF).contains(&code) { Class::Mark as u8 } else { 0 };
+        return if (0xE0100..=0xE01EF).contains(&code) { Class::Mark } else { Class::Other };
     };
     let block = tables::GROUPS.get(usize::from(group)).map_or(0, |blocks| blocks[at >> 4 & 7]);
     let word = tables::BLOCKS.get(usize::from(block)).map_or(0, |word| word >> (4 * (code & 15)));
-    word as u8 & 7
-}
-
-/// The class of a code point.
-#[cfg(test)]
-pub fn class(code: u32) -> Class {
-    match class_number(code) {
+    match word & 15 {
         1 => Class::Letter,
         2 => Class::Number,
         3 => Class::Space,

@@ -35,7 +35,7 @@ impl Set {
     /// The class of a code point, by the tables: line breaks are no class of their own here.
     #[inline]
     pub fn of_code(code: u32) -> Self {
-        Self(1 << unicode::class_number(code))
+        Self::of(unicode::class(code))
     }
 
     /// Both.
