@@ -266,7 +266,8 @@ impl Attention<'_> {
         for (row, weights) in weights.chunks_exact_mut(POSITIONS).enumerate() {
             let cell = cells.row_mut(row).and_then(|cell| Cell::of(cell, self.head_dim()));
             let (Some(cell), Some(weights)) = (cell, weights.get_mut(..block.len())) else { return };
-            let (seen, unseen) = weights.split_at_mut(group.seen(row, &block));
+            let n_seen = group.seen(row, &block);
+            let Some((seen, unseen)) = weights.split_at_mut_checked(n_seen) else { return };
             (*cell.max, *cell.sum) = self.ops.softmax_chunk(seen, self.scale, f32::NEG_INFINITY);
             unseen.fill(0.0);
             if waits_in_cell {
