@@ -1,7 +1,7 @@
 //! Byte-level BPE (GPT-2 and most since): a pre-tokenizer cuts text into pieces, bytes of a piece merge by rank.
 
 use super::byte_map;
-use super::cache::{Key, PieceCache, Tokens};
+use super::cache::PieceCache;
 use super::merges::{Merges, fingerprint};
 use super::pre::Pre;
 use super::scratch::Chain;
@@ -76,20 +76,11 @@ impl<'a, 'm> ByteLevel<'a, 'm> {
     ) -> Result<(), TokenizeError> {
         let mut at = 0;
         for piece in self.pre.pieces(text) {
-            let key = Key::new(text.get(at..).unwrap_or_default(), piece.len());
+            let here = text.get(at..).unwrap_or_default();
             at += piece.len();
-            if let Some(tokens) = key.and_then(|key| cache.get(key)) {
-                tokens.iter().for_each(|token| out.push(token));
-                continue;
-            }
-            let mut tokens = Tokens::default();
-            self.encode_piece(vocab, piece, chain, |token| {
-                out.push(token);
-                tokens.push(token);
+            cache.through(here, piece.len(), out, |sink| {
+                self.encode_piece(vocab, piece, chain, |token| sink.push(token))
             })?;
-            if let Some(key) = key {
-                cache.put(key, tokens);
-            }
         }
         Ok(())
     }

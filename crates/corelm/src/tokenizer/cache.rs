@@ -1,5 +1,6 @@
 //! [`PieceCache`]: the tokens of pieces met lately. Most pieces of a text are words that it has had before.
 
+use super::Output;
 use super::hash::mix;
 use crate::Token;
 use crate::arena::{Arena, Layout};
@@ -16,11 +17,11 @@ const MAX_ENTRIES: usize = 4096;
 
 /// A piece whole, in one number: its bytes and, at the top, its length, so that none is 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Key(u128);
+struct Key(u128);
 
 /// The tokens of a piece in one number: how many, and each in its place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tokens(u128);
+struct Tokens(u128);
 
 /// Bits of the number of tokens. More than [`MAX_TOKENS`] means that they are not all there.
 const COUNT_BITS: u32 = 4;
@@ -33,10 +34,25 @@ pub struct PieceCache<'s> {
     fingerprint: u64,
 }
 
+/// Where the tokens of a piece go: to the caller, and to be kept.
+pub struct Sink<'o, 't> {
+    out: &'o mut Output<'t>,
+    tokens: Tokens,
+}
+
+impl Sink<'_, '_> {
+    /// The next token of the piece.
+    #[inline]
+    pub fn push(&mut self, token: Token) {
+        self.out.push(token);
+        self.tokens.push(token);
+    }
+}
+
 impl Key {
     /// The first `len` bytes of `text`, if they are not too many; what is behind them is of no matter.
     #[inline]
-    pub fn new(text: &[u8], len: usize) -> Option<Self> {
+    fn new(text: &[u8], len: usize) -> Option<Self> {
         if len > MAX_PIECE_BYTES {
             return None;
         }
@@ -52,7 +68,7 @@ impl Key {
 impl Tokens {
     /// Adds a token behind the others.
     #[inline]
-    pub fn push(&mut self, token: Token) {
+    fn push(&mut self, token: Token) {
         let n = self.len();
         if n < MAX_TOKENS {
             self.0 |= u128::from(token) << (COUNT_BITS + n * TOKEN_BITS);
@@ -66,7 +82,7 @@ impl Tokens {
 
     /// The tokens in their order.
     #[inline]
-    pub fn iter(self) -> impl Iterator<Item = Token> {
+    fn iter(self) -> impl Iterator<Item = Token> {
         let token = move |i| self.0 >> (COUNT_BITS + i * TOKEN_BITS) & ((1 << TOKEN_BITS) - 1);
         (0..self.len().min(MAX_TOKENS)).map(move |i| token(i) as Token)
     }
@@ -98,16 +114,41 @@ impl<'s> PieceCache<'s> {
         core::hint::black_box(&mut *self.entries); // the zeros are meant for whoever has the memory next
     }
 
-    /// The tokens of a piece, if they are here.
+    /// Gives `out` the tokens of the piece that `text` begins with: those kept, or those that `encode` makes of it.
+    ///
+    /// # Errors
+    ///
+    /// Those of `encode`; what it made before that is given and not kept.
     #[inline]
-    pub fn get(&self, key: Key) -> Option<Tokens> {
+    pub fn through<E>(
+        &mut self,
+        text: &[u8],
+        len: usize,
+        out: &mut Output<'_>,
+        encode: impl FnOnce(&mut Sink<'_, '_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let key = Key::new(text, len);
+        if let Some(tokens) = key.and_then(|key| self.get(key)) {
+            tokens.iter().for_each(|token| out.push(token));
+            return Ok(());
+        }
+        let mut sink = Sink { out, tokens: Tokens::default() };
+        encode(&mut sink)?;
+        if let Some(key) = key {
+            self.put(key, sink.tokens);
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn get(&self, key: Key) -> Option<Tokens> {
         let (kept, tokens) = *self.entries.get(self.place(key))?;
         (kept == key).then_some(tokens)
     }
 
     /// Keeps the tokens of a piece, unless they are too many.
     #[inline]
-    pub fn put(&mut self, key: Key, tokens: Tokens) {
+    fn put(&mut self, key: Key, tokens: Tokens) {
         let place = self.place(key);
         if let Some(entry) = self.entries.get_mut(place).filter(|_| tokens.len() <= MAX_TOKENS) {
             *entry = (key, tokens);

@@ -4,7 +4,7 @@
 //! A character without a token of its own merges with nothing. Trained vocabularies have a token for every character
 //! that stands in another token, so that this is what the reference does.
 
-use super::cache::{Key, PieceCache, Tokens};
+use super::cache::PieceCache;
 use super::merges::{Merges, fingerprint};
 use super::scratch::Chain;
 use super::unicode::Char;
@@ -110,21 +110,11 @@ impl<'a, 'm> SentencePiece<'a, 'm> {
         }
         while !rest.is_empty() {
             let len = self.word_len(rest);
-            let key = Key::new(rest, len);
             let (word, tail) = rest.split_at_checked(len).unwrap_or((rest, &[]));
-            rest = tail;
-            if let Some(tokens) = key.and_then(|key| cache.get(key)) {
-                tokens.iter().for_each(|token| out.push(token));
-                continue;
-            }
-            let mut tokens = Tokens::default();
-            self.encode_word(vocab, word, chain, |token| {
-                out.push(token);
-                tokens.push(token);
+            cache.through(rest, len, out, |sink| {
+                self.encode_word(vocab, word, chain, |token| sink.push(token))
             })?;
-            if let Some(key) = key {
-                cache.put(key, tokens);
-            }
+            rest = tail;
         }
         Ok(())
     }
