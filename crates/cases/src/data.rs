@@ -1,7 +1,7 @@
 //! Inputs of tests and cases: random, of any type, at any address.
 
 use corelm::arena::Arena;
-use corelm::ops::{Block, Line, Rows, Workspace};
+use corelm::ops::{Block, GgmlType, Line, Rows, Workspace};
 
 use crate::random::Random;
 use crate::weights;
@@ -22,9 +22,9 @@ pub fn workspace<'a>(arena: &mut Arena<'a>) -> Workspace<'a> {
     Workspace::new(arena.alloc(Workspace::LINES, Line::ZERO).expect("test memory"))
 }
 
-/// Memory for one worker, for attention over up to `n` positions of any type.
+/// Memory for one worker, for attention over up to `n` positions of any type: none takes more than F16.
 pub fn attention_workspace<'a>(arena: &mut Arena<'a>, n: usize, head_dim: usize) -> Workspace<'a> {
-    let n_lines = Workspace::lines(n, head_dim, true).expect("test memory");
+    let n_lines = Workspace::lines(n, head_dim, GgmlType::F16).expect("test memory");
     Workspace::new(arena.alloc(n_lines, Line::ZERO).expect("test memory"))
 }
 

@@ -217,7 +217,7 @@ impl KvError {
         match self {
             Self::Full { .. } => 210,
             Self::BadRow { .. } => 211,
-            Self::RaggedHead { .. } => 212,
+            Self::RaggedHead { .. } => 212, // 213 was a head too wide
             Self::Arena(error) => error.code(),
         }
     }

@@ -7,7 +7,7 @@
 
 use core::ops::Range;
 
-use crate::block::QK;
+use crate::block::{GgmlType, QK};
 use crate::product::Activations;
 use crate::table::Ops;
 use crate::tile::TileMut;
@@ -90,9 +90,14 @@ pub const fn n_blocks(n: usize) -> usize {
     n.div_ceil(POSITIONS)
 }
 
-/// Values that a query keeps of one block.
-pub const fn cell_len(head_dim: usize, is_rounded: bool) -> usize {
-    head_dim.saturating_add(if is_rounded { 2 + POSITIONS } else { 2 })
+/// Whether weights are rounded to halves before they meet values of this type, as in ggml.
+const fn is_rounded(values: GgmlType) -> bool {
+    matches!(values, GgmlType::F16)
+}
+
+/// Numbers that a query keeps of one block of values of this type.
+pub const fn cell_len(head_dim: usize, values: GgmlType) -> usize {
+    head_dim.saturating_add(if is_rounded(values) { 2 + POSITIONS } else { 2 })
 }
 
 impl<'k> Attention<'k> {
@@ -213,9 +218,14 @@ impl Attention<'_> {
         cells.chunks_exact_mut(self.cell_len()).filter_map(move |cell| Cell::of(cell, head_dim))
     }
 
+    /// The cell of one head in the columns of a block.
+    fn cell<'c>(&self, cells: &'c mut TileMut<'_>, row: usize) -> Option<Cell<'c>> {
+        Cell::of(cells.row_mut(row)?, self.head_dim())
+    }
+
     /// Whether weights are rounded before they meet the values.
     pub fn is_rounded(&self) -> bool {
-        matches!(self.values, Matrix::F16(_))
+        is_rounded(self.values.ty())
     }
 
     /// Where the cells of a block are in a row of all of them.
@@ -228,7 +238,7 @@ impl Attention<'_> {
     }
 
     fn cell_len(&self) -> usize {
-        cell_len(self.head_dim(), self.is_rounded())
+        cell_len(self.head_dim(), self.values.ty())
     }
 
     /// Puts the queries of a group side by side, and as products with the keys read them.
@@ -264,8 +274,8 @@ impl Attention<'_> {
         let mut scores = TileMut::new(weights, POSITIONS).slice(0..rows, 0..block.len());
         self.ops.gemm_in(&mut scores, &q, self.keys.slice_rows(block.clone()), product);
         for (row, weights) in weights.chunks_exact_mut(POSITIONS).enumerate() {
-            let cell = cells.row_mut(row).and_then(|cell| Cell::of(cell, self.head_dim()));
-            let (Some(cell), Some(weights)) = (cell, weights.get_mut(..block.len())) else { return };
+            let cell = self.cell(&mut cells, row).zip(weights.get_mut(..block.len()));
+            let Some((cell, weights)) = cell else { return };
             let n_seen = group.seen(row, &block);
             let Some((seen, unseen)) = weights.split_at_mut_checked(n_seen) else { return };
             (*cell.max, *cell.sum) = self.ops.softmax_chunk(seen, self.scale, f32::NEG_INFINITY);
@@ -289,8 +299,8 @@ impl Attention<'_> {
     ) {
         let block = group.block(block);
         for (row, weights) in space.weights.chunks_exact_mut(POSITIONS).take(group.rows()).enumerate() {
-            let cell = cells.row_mut(row).and_then(|cell| Cell::of(cell, self.head_dim()));
-            let (Some(cell), Some(weights)) = (cell, weights.get_mut(..block.len())) else { return };
+            let cell = self.cell(&mut cells, row).zip(weights.get_mut(..block.len()));
+            let Some((cell, weights)) = cell else { return };
             if waits_in_cell {
                 copy(weights, cell.weights);
             }
@@ -307,7 +317,7 @@ impl Attention<'_> {
         sums.fill(0.0);
         self.ops.accumulate(sums, space.weights, POSITIONS, self.values.slice_rows(block));
         for (row, sums) in sums.chunks_exact(head_dim).enumerate() {
-            if let Some(cell) = cells.row_mut(row).and_then(|cell| Cell::of(cell, head_dim)) {
+            if let Some(cell) = self.cell(&mut cells, row) {
                 copy(cell.values, sums);
             }
         }

@@ -1,7 +1,7 @@
 //! [`Workspace`]: what one worker keeps while it works, in memory of the caller and not on a kernel's small stack.
 
 use crate::attend::{POSITIONS, QUERIES, cell_len, n_blocks};
-use crate::block::QK;
+use crate::block::{GgmlType, QK};
 use crate::panel::{BlockQ8, PANEL_ROWS, Panel, Results};
 
 /// What rows of activations give while panels are in the first cache; a line holds what a row gives with a panel.
@@ -53,14 +53,14 @@ impl<'w> Workspace<'w> {
     /// Lines that products need.
     pub const LINES: usize = RESULT_LINES + PANEL_LINES;
 
-    /// Lines for attention over `n` positions too, with weights that are rounded (values of F16) or not.
-    pub const fn lines(n: usize, head_dim: usize, is_rounded: bool) -> Option<usize> {
-        let Some(cells) = n_blocks(n).checked_mul(cell_len(head_dim, is_rounded)) else { return None };
-        let (Some(cells), Some(values)) = (cells.checked_mul(QUERIES), head_dim.checked_mul(QUERIES)) else {
+    /// Lines for attention over `n` positions too, with values of this type.
+    pub const fn lines(n: usize, head_dim: usize, values: GgmlType) -> Option<usize> {
+        let Some(cells) = n_blocks(n).checked_mul(cell_len(head_dim, values)) else { return None };
+        let (Some(cells), Some(width)) = (cells.checked_mul(QUERIES), head_dim.checked_mul(QUERIES)) else {
             return None;
         };
         let fixed = Self::LINES + WEIGHT_LINES;
-        let head = 2 * lines_of::<f32>(values) + lines_of::<BlockQ8>(values / QK);
+        let head = 2 * lines_of::<f32>(width) + lines_of::<BlockQ8>(width / QK);
         match fixed.checked_add(head) {
             Some(lines) => lines.checked_add(lines_of::<f32>(cells)),
             None => None,
@@ -133,12 +133,12 @@ mod tests {
 
     #[test]
     fn parts_are_as_large_as_they_can_be() {
-        let mut lines = vec![Line::ZERO; Workspace::lines(POSITIONS + 1, 96, true).unwrap()];
+        let mut lines = vec![Line::ZERO; Workspace::lines(POSITIONS + 1, 96, GgmlType::F16).unwrap()];
         let mut space = Workspace::new(&mut lines);
         let (AttentionSpace { q, q8, weights, sums }, cells, _) = space.attention(96);
         assert_eq!((q.len(), sums.len(), q8.len()), (QUERIES * 96, QUERIES * 96, QUERIES * 3));
         assert_eq!(weights.len(), QUERIES * POSITIONS);
-        assert_eq!(cells.len(), (QUERIES * 2 * cell_len(96, true)).next_multiple_of(16));
+        assert_eq!(cells.len(), (QUERIES * 2 * cell_len(96, GgmlType::F16)).next_multiple_of(16));
         let (results, panels) = space.product.split::<PanelQ4_0>();
         assert_eq!((results.len(), panels.len()), (RESULT_LINES, PANEL_LINES * 64 / size_of::<PanelQ4_0>()));
         assert_eq!(space.product.split::<PanelQ8_0>().1.len(), PANEL_LINES * 64 / size_of::<PanelQ8_0>());
@@ -146,7 +146,17 @@ mod tests {
             let mut space = Workspace::new(&mut lines[..n]);
             assert!(space.attention(96).0.q.is_empty() && space.product.split::<PanelQ8_0>().0.len() <= n);
         }
-        assert_eq!(Workspace::lines(usize::MAX, 64, true), None);
-        assert_eq!(Workspace::lines(64, usize::MAX, false), None);
+        assert_eq!(Workspace::lines(usize::MAX, 64, GgmlType::F16), None);
+        assert_eq!(Workspace::lines(64, usize::MAX, GgmlType::F32), None);
+    }
+
+    /// What docs/EMBEDDING.md says of heads of 64.
+    #[test]
+    fn a_worker_takes_what_the_documentation_says() {
+        let bytes = |n, values| Workspace::lines(n, 64, values).unwrap() * size_of::<Line>();
+        assert_eq!(bytes(0, GgmlType::F16), bytes(0, GgmlType::Q8_0));
+        assert_eq!(bytes(0, GgmlType::F16).div_ceil(1024), 31);
+        let each = |values| (bytes(1 << 20, values) - bytes(0, values)) >> 20;
+        assert_eq!((each(GgmlType::F16), each(GgmlType::F32), each(GgmlType::Q8_0)), (60, 12, 12));
     }
 }

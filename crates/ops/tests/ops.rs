@@ -221,7 +221,7 @@ fn packing_changes_nothing() {
 /// Memory for attention over `n` positions.
 /// For attention of some tokens' heads, one after the other, over all of the cache.
 fn lines(n: usize, head_dim: usize, ty: GgmlType) -> Vec<Line> {
-    vec![Line::ZERO; Workspace::lines(n, head_dim, ty == GgmlType::F16).unwrap()]
+    vec![Line::ZERO; Workspace::lines(n, head_dim, ty).unwrap()]
 }
 
 /// What `heads` heads of each of `tokens` tokens get, `q` (tokens, heads, head_dim).

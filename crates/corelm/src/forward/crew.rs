@@ -6,7 +6,7 @@ use core::ops::Range;
 use super::scratch::Widths;
 use crate::arena::{Arena, Layout};
 use crate::error::ArenaError;
-use crate::kv_cache::{KvShape, KvType};
+use crate::kv_cache::KvShape;
 use crate::ops::{
     Activations, Line, Matrix, Ops, PANEL_ROWS, POSITIONS, PartSize, TileMut, Workers, Workspace, cell_len,
     for_each_tile,
@@ -119,7 +119,7 @@ impl<'a> Crew<'a> {
 
 /// Lines of all workers, and of each.
 fn n_lines(shape: &KvShape, session: &SessionConfig) -> Option<(usize, usize)> {
-    let each = Workspace::lines(session.n_ctx, shape.head_dim, session.kv_type == KvType::F16)?;
+    let each = Workspace::lines(session.n_ctx, shape.head_dim, session.kv_type.ggml_type())?;
     Some((session.n_workers.checked_mul(each)?, each))
 }
 
@@ -130,7 +130,7 @@ fn n_cells(shape: &KvShape, widths: Widths, session: &SessionConfig) -> Option<u
         n if n > 1 && shares_positions(n_heads.checked_div(widths.together)?, session.n_workers) => n,
         _ => 0,
     };
-    let cell_len = cell_len(shape.head_dim, session.kv_type == KvType::F16);
+    let cell_len = cell_len(shape.head_dim, session.kv_type.ggml_type());
     n_heads.checked_mul(n_blocks)?.checked_mul(cell_len)
 }
 
