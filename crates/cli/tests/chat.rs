@@ -3,7 +3,7 @@
 #[path = "command/common.rs"]
 mod common;
 
-use common::{corelm_with_input, shared, status_and_output};
+use common::{assert_refused_with_input, corelm_with_input, shared, status_and_output};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -22,16 +22,6 @@ fn answers(words: &[&str], input: &str) -> Vec<Value> {
 
 fn ids(list: &Value) -> Vec<u64> {
     list.as_array().unwrap().iter().map(|id| id.as_u64().unwrap()).collect()
-}
-
-/// One line on standard error with `part` in it, nothing on standard output, the status asked for.
-fn assert_refused(words: &[&str], input: &str, status: i32, part: &str) {
-    let output = corelm_with_input(words, input.as_bytes());
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(status), "{words:?}: {stderr}");
-    assert!(output.stdout.is_empty(), "{words:?}");
-    assert!(stderr.starts_with("corelm: error: ") && stderr.lines().count() == 1, "{words:?}: {stderr}");
-    assert!(stderr.contains(part), "{words:?}: {stderr}");
 }
 
 #[test]
@@ -57,7 +47,7 @@ fn the_demo_model_answers_each_line() {
     let once = status_and_output(&[&words[..], &["-p", events[1]]].concat());
     assert_eq!(once, (Some(0), explained[1].clone()));
     // By itself the file has no template, and none of the families is its own.
-    assert_refused(
+    assert_refused_with_input(
         &["chat", "-m", &model],
         "x\n",
         1,
@@ -162,7 +152,7 @@ fn jinja_and_families_agree() {
 fn what_cannot_be_done_is_said() {
     let model = repository("models/corelm-demo-q4_0.gguf");
     let chat = |more: &[&str], status, part| {
-        assert_refused(&[&["chat", "-m", &model][..], more].concat(), "hello\n", status, part);
+        assert_refused_with_input(&[&["chat", "-m", &model][..], more].concat(), "hello\n", status, part);
     };
     chat(&["--chat-template", "chatmk"], 2, "no chat template is called \"chatmk\"; there are bailing");
     chat(&["--chat-template", "yandex", "--system", "x"], 1, "no place for message 0, of role system");
@@ -180,10 +170,10 @@ fn what_cannot_be_done_is_said() {
         ("[{\"role\": \"root\", \"content\": \"x\"}]", "no role is called \"root\""),
         ("[{\"role\": 1, \"content\": \"x\"}]", "message 0 has no text for \"role\""),
     ] {
-        assert_refused(&tokenize, input, 1, part);
+        assert_refused_with_input(&tokenize, input, 1, part);
     }
-    assert_refused(&["tokenize", "-m", &model, "--no-generation-prompt", "x"], "", 2, "--chat");
-    assert_refused(&[&tokenize[..], &["--bos"]].concat(), "", 2, "cannot be used with");
+    assert_refused_with_input(&["tokenize", "-m", &model, "--no-generation-prompt", "x"], "", 2, "--chat");
+    assert_refused_with_input(&[&tokenize[..], &["--bos"]].concat(), "", 2, "cannot be used with");
 }
 
 /// A copy of a model with a chat template in it: padded, so that its tensors stay aligned.

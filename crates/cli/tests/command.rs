@@ -3,18 +3,8 @@
 #[path = "command/common.rs"]
 mod common;
 
-use common::{corelm, golden, shared, status_and_output};
+use common::{assert_refused, corelm, golden, shared, status_and_output};
 use serde_json::Value;
-
-/// One line on standard error that begins as promised, nothing on standard output, the status asked for.
-fn assert_refused(words: &[&str], status: i32, part: &str) {
-    let output = corelm(words);
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(status), "{words:?}: {stderr}");
-    assert!(output.stdout.is_empty(), "{words:?}");
-    assert!(stderr.starts_with("corelm: error: ") && stderr.lines().count() == 1, "{words:?}: {stderr}");
-    assert!(stderr.contains(part), "{words:?}: {stderr}");
-}
 
 #[test]
 fn usage_errors_have_status_2() {

@@ -1,79 +1,25 @@
 //! Tokenizers against the reference: the fixtures of `../shared/tokenizers`, golden prompts and hostile ones.
 
+#[path = "support/fixtures.rs"]
+mod fixtures;
+#[path = "support/vocab.rs"]
+mod vocab;
+
 use corelm::Token;
 use corelm::arena::{Arena, Layout};
 use corelm::error::{ErrorClass, ModelError, TokenizeError};
 use corelm::gguf::Image;
 use corelm::tokenizer::{Controls, Specials, TokenKind, Tokenizer};
+use fixtures::{cases, shared};
 use serde_json::Value as Json;
 use std::mem::MaybeUninit;
 use std::path::{Path, PathBuf};
+use vocab::{decode, try_encode};
 
-/// `../shared`, or `None` with a line that says so; its absence is a failure in CI.
-fn shared() -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
-    if path.is_dir() {
-        return Some(path);
-    }
-    assert!(std::env::var_os("CI").is_none(), "no ../shared in CI");
-    println!("skipped: no ../shared");
-    None
-}
-
-/// Runs `body` with the tokenizer of a file, in exactly the memory its layout asks for.
+/// Runs `body` with the tokenizer of a file.
 fn with_tokenizer<T>(path: &Path, body: impl FnOnce(&Tokenizer<'_, '_>) -> T) -> Result<T, ModelError> {
     let file = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let image = Image::parse(&file)?;
-    let layout = Tokenizer::layout(&image, Layout::new())?;
-    let mut region = vec![MaybeUninit::uninit(); layout.bytes()];
-    let mut arena = Arena::new(&mut region);
-    let tokenizer = Tokenizer::new(&image, &mut arena)?;
-    assert_eq!(arena.stats().used, layout.used(), "{}", path.display());
-    Ok(body(&tokenizer))
-}
-
-fn encode(
-    tokenizer: &Tokenizer<'_, '_>,
-    text: &[u8],
-    specials: Specials<'_>,
-) -> Result<Vec<Token>, TokenizeError> {
-    let layout = tokenizer.scratch_layout(text.len(), Layout::new()).unwrap();
-    let mut region = vec![MaybeUninit::uninit(); layout.bytes()];
-    let mut arena = Arena::new(&mut region);
-    let mut scratch = tokenizer.scratch(text.len(), &mut arena).unwrap();
-    assert_eq!(arena.stats().used, layout.used());
-    let mut ids = vec![0; text.len() + 8];
-    let n = tokenizer.encode(text, specials, &mut scratch, &mut ids)?;
-    ids.truncate(n);
-    Ok(ids)
-}
-
-fn decode(tokenizer: &Tokenizer<'_, '_>, ids: &[Token]) -> Vec<u8> {
-    let need = match tokenizer.decode(ids, Controls::Show, &mut []) {
-        Ok(_) => 0,
-        Err(TokenizeError::OutputFull { need, .. }) => need,
-        Err(error) => panic!("{error}"),
-    };
-    let mut text = vec![0; need];
-    assert_eq!(tokenizer.decode(ids, Controls::Show, &mut text), Ok(need));
-    text
-}
-
-/// The strings and ids of a fixture.
-fn cases(stem: &Path) -> Vec<(Vec<u8>, Vec<Token>)> {
-    let read = |extension| std::fs::read(stem.with_extension(extension)).unwrap();
-    let (inputs, outputs) = (read("gguf.inp"), String::from_utf8(read("gguf.out")).unwrap());
-    let marker = b"\n__ggml_vocab_test__\n";
-    let mut texts = Vec::new();
-    let mut rest = &inputs[..];
-    while let Some(at) = rest.windows(marker.len()).position(|window| window == marker) {
-        texts.push(rest[..at].to_vec());
-        rest = &rest[at + marker.len()..];
-    }
-    let ids = outputs.lines().map(|line| line.split_whitespace().map(|id| id.parse().unwrap()).collect());
-    let cases: Vec<_> = texts.into_iter().zip(ids).collect();
-    assert_eq!(cases.len(), outputs.lines().count());
-    cases
+    vocab::with_tokenizer(&file, body)
 }
 
 #[test]
@@ -108,8 +54,8 @@ fn fixtures_are_exact() {
         let path = shared.join("tokenizers").join(name).with_extension("gguf");
         let n_wrong = with_tokenizer(&path, |tokenizer| {
             let mut n_wrong = 0;
-            for (text, want) in cases(&path.with_extension("")) {
-                let ids = encode(tokenizer, &text, Specials::Never).unwrap();
+            for (text, want) in cases(&path) {
+                let ids = try_encode(tokenizer, &text, Specials::Never).unwrap();
                 if ids != want {
                     println!(
                         "{name}: {:?}\n  is     {ids:?}\n  should {want:?}",
@@ -142,7 +88,7 @@ fn ids(list: &Json) -> Vec<Token> {
 fn encode_added(tokenizer: &Tokenizer<'_, '_>, text: &[u8], specials: Specials<'_>) -> Vec<Token> {
     let bos = tokenizer.bos().filter(|_| tokenizer.add_bos());
     let eos = tokenizer.eos().filter(|_| tokenizer.add_eos());
-    let ids = encode(tokenizer, text, specials).unwrap();
+    let ids = try_encode(tokenizer, text, specials).unwrap();
     bos.into_iter().chain(ids).chain(eos).collect()
 }
 
@@ -166,7 +112,7 @@ fn special_tokens_are_exact() {
                 let specials = if case["parse_special"] == true { Specials::All } else { Specials::Never };
                 let ids = match case["add_special"] == true {
                     true => encode_added(tokenizer, &text, specials),
-                    false => encode(tokenizer, &text, specials).unwrap(),
+                    false => try_encode(tokenizer, &text, specials).unwrap(),
                 };
                 assert_eq!(ids, self::ids(&case["ids"]), "{case}");
                 n_checked += 1;
@@ -203,7 +149,7 @@ fn hostile_prompts_are_exact_and_come_back() {
         for (name, case) in expected["prompts"].as_object().unwrap() {
             let text = std::fs::read(folder.join("prompts").join(name).with_extension("bin")).unwrap();
             for (key, specials) in [("plain", Specials::Never), ("special", Specials::All)] {
-                let tokens = encode(tokenizer, &text, specials).unwrap();
+                let tokens = try_encode(tokenizer, &text, specials).unwrap();
                 assert_eq!(decode(tokenizer, &tokens), text, "{name}");
                 if case["lossy_in_llama_cpp"] == true {
                     continue;
@@ -248,7 +194,7 @@ fn bad_vocabularies_are_refused_or_safe() {
         let answer = with_tokenizer(&folder.join(format!("cases/{id}.gguf")), |tokenizer| {
             for text in ["the cat and the world", "<|bos|> \u{e9}\0", ""] {
                 for specials in [Specials::Never, Specials::All] {
-                    match encode(tokenizer, text.as_bytes(), specials) {
+                    match try_encode(tokenizer, text.as_bytes(), specials) {
                         Ok(ids) => assert_eq!(decode(tokenizer, &ids), text.as_bytes(), "{id}"),
                         Err(error) => {
                             assert!(matches!(error, TokenizeError::NoToken { .. }), "{id}: {error}")

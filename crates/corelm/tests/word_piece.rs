@@ -1,12 +1,12 @@
 //! WordPiece: the fixture of a real model, a golden file, and vocabularies made here.
 
+#[path = "support/fixtures.rs"]
+mod fixtures;
 #[path = "support/vocab.rs"]
 mod vocab;
 
-use corelm::Token;
 use corelm::error::{ModelError, TokenizeError, VocabFault};
 use corelm::tokenizer::{Controls, Specials};
-use std::path::Path;
 use vocab::{CONTROL, File, NORMAL, UNKNOWN, decode, encode, pieces, try_encode};
 
 fn made(texts: &[&str]) -> File {
@@ -20,24 +20,14 @@ fn made(texts: &[&str]) -> File {
 
 #[test]
 fn the_fixture_is_exact() {
-    let stem = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/tokenizers/ggml-vocab-bert-bge");
-    let Ok(file) = std::fs::read(stem.with_extension("gguf")) else {
-        assert!(std::env::var_os("CI").is_none(), "no ../shared in CI");
-        return println!("skipped: no ../shared");
-    };
-    let inputs = std::fs::read(stem.with_extension("gguf.inp")).unwrap();
-    let outputs = std::fs::read_to_string(stem.with_extension("gguf.out")).unwrap();
-    let marker = b"\n__ggml_vocab_test__\n";
-    let (mut rest, mut n) = (&inputs[..], 0);
-    vocab::with_tokenizer(&file, |t| {
-        for line in outputs.lines() {
-            let at = rest.windows(marker.len()).position(|window| window == marker).unwrap();
-            let ids: Vec<Token> = line.split_whitespace().map(|id| id.parse().unwrap()).collect();
-            assert_eq!(encode(t, &rest[..at]), ids, "{:?}", String::from_utf8_lossy(&rest[..at]));
-            rest = &rest[at + marker.len()..];
-            n += 1;
+    let Some(shared) = fixtures::shared() else { return };
+    let path = shared.join("tokenizers/ggml-vocab-bert-bge.gguf");
+    let cases = fixtures::cases(&path);
+    assert_eq!(cases.len(), 46);
+    vocab::with_tokenizer(&std::fs::read(path).unwrap(), |t| {
+        for (text, ids) in &cases {
+            assert_eq!(encode(t, text), *ids, "{:?}", String::from_utf8_lossy(text));
         }
-        assert!(rest.is_empty() && n == 46);
         assert_eq!((t.bos(), t.eos(), t.add_bos(), t.add_eos()), (Some(101), Some(102), true, true));
         assert!(!t.is_eog(102), "[SEP] ends a text, not a generation");
         vocab::check_linear(t, 21.0);

@@ -32,6 +32,21 @@ pub fn status_and_output(words: &[&str]) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8(output.stdout).unwrap())
 }
 
+/// One line on standard error that begins as promised, nothing on standard output, the status asked for.
+pub fn assert_refused(words: &[&str], status: i32, part: &str) {
+    assert_refused_with_input(words, "", status, part);
+}
+
+/// The same for a command that reads.
+pub fn assert_refused_with_input(words: &[&str], input: &str, status: i32, part: &str) {
+    let output = corelm_with_input(words, input.as_bytes());
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(status), "{words:?}: {stderr}");
+    assert!(output.stdout.is_empty(), "{words:?}");
+    assert!(stderr.starts_with("corelm: error: ") && stderr.lines().count() == 1, "{words:?}: {stderr}");
+    assert!(stderr.contains(part), "{words:?}: {stderr}");
+}
+
 /// A folder of our own, empty.
 pub fn folder(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
