@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use corelm::tokenizer::Pre;
 
 /// Language models on nothing but core: the engine on this machine.
 #[derive(Parser)]
@@ -64,6 +65,9 @@ pub struct ModelArgs {
     /// Type of the KV cache.
     #[arg(long, value_enum, default_value_t = Kv::F16)]
     pub kv: Kv,
+    /// Pre-tokenizer in place of the one that the file names: `llama-bpe`, `qwen2`, … Byte-level models have one.
+    #[arg(long, value_name = "NAME", value_parser = pre_tokenizer)]
+    pub pre: Option<Pre>,
 }
 
 /// Type of the KV cache.
@@ -218,6 +222,9 @@ pub struct TokenizeArgs {
     pub no_generation_prompt: bool,
     #[command(flatten)]
     pub template: TemplateArgs,
+    /// Pre-tokenizer in place of the one that the file names: `llama-bpe`, `qwen2`, … Byte-level models have one.
+    #[arg(long, value_name = "NAME", value_parser = pre_tokenizer)]
+    pub pre: Option<Pre>,
 }
 
 /// `corelm detokenize`.
@@ -229,6 +236,9 @@ pub struct DetokenizeArgs {
     /// The ids; standard input, separated by commas or white space, when absent.
     #[arg(value_delimiter = ',')]
     pub ids: Vec<u32>,
+    /// Pre-tokenizer in place of the one that the file names, which may be one that is not known.
+    #[arg(long, value_name = "NAME", value_parser = pre_tokenizer)]
+    pub pre: Option<Pre>,
 }
 
 /// `corelm info`.
@@ -375,6 +385,11 @@ pub enum Preset {
     /// TinyLlama 1.1B.
     #[value(name = "tinyllama-1.1b")]
     TinyLlama,
+}
+
+fn pre_tokenizer(name: &str) -> Result<Pre, String> {
+    let known = || format!("known are {}", Pre::names().collect::<Vec<_>>().join(", "));
+    Pre::by_name(name.as_bytes()).ok_or_else(known)
 }
 
 /// Reads the command line. What it refuses is printed in one line; help and version are printed in full.

@@ -12,7 +12,7 @@ use crate::tokenize::{read_input, with_tokenizer};
 
 /// Runs the command.
 pub fn run(args: &DetokenizeArgs) -> Outcome {
-    with_tokenizer(&args.model, |tokenizer| {
+    with_tokenizer(&args.model, args.pre, |tokenizer| {
         let ids = if args.ids.is_empty() { parse_ids(&read_input()?)? } else { args.ids.clone() };
         let limit = tokenizer.vocab_size();
         if let Some(id) = ids.iter().find(|&&id| id as usize >= limit) {

@@ -179,7 +179,7 @@ pub fn with_session(
     let mut arena = Arena::new(region.bytes());
     let weights = Weights::resolve(&image, &config, &mut arena).map_err(|error| file.because(error))?;
     let weights = if args.no_repack { weights } else { weights.pack(ops, &mut arena).map_err(usage)? };
-    let tokenizer = Tokenizer::new(&image, &mut arena).map_err(|error| file.because(error))?;
+    let tokenizer = Tokenizer::with_pre(&image, args.pre, &mut arena).map_err(|error| file.because(error))?;
     let pool = Pool::new(args.threads);
     let mut session =
         Session::new(ops, &pool, &config, weights, &plan, &mut arena).map_err(|error| file.because(error))?;

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::io::{self, BufRead, Read, Write};
 use std::path::Path;
 
+use corelm::tokenizer::Pre;
 use corelm::{Arena, Image, Layout, Role, Specials, Token, TokenizeError, Tokenizer};
 use serde_json::Value;
 
@@ -15,7 +16,7 @@ use crate::output::Output;
 
 /// Runs the command.
 pub fn run(args: &TokenizeArgs) -> Outcome {
-    with_vocabulary(&args.model, |image, tokenizer| {
+    with_vocabulary(&args.model, args.pre, |image, tokenizer| {
         let specials = if args.special { Specials::All } else { Specials::Never };
         let (bos, eos) = (tokenizer.bos().filter(|_| args.bos), tokenizer.eos().filter(|_| args.eos));
         let mut out = Output::new();
@@ -52,18 +53,26 @@ pub fn run(args: &TokenizeArgs) -> Outcome {
 }
 
 /// As [`with_vocabulary`], the tokenizer alone.
-pub fn with_tokenizer(model: &Path, body: impl FnOnce(&Tokenizer<'_, '_>) -> Outcome) -> Outcome {
-    with_vocabulary(model, |_, tokenizer| body(tokenizer))
+pub fn with_tokenizer(
+    model: &Path,
+    pre: Option<Pre>,
+    body: impl FnOnce(&Tokenizer<'_, '_>) -> Outcome,
+) -> Outcome {
+    with_vocabulary(model, pre, |_, tokenizer| body(tokenizer))
 }
 
 /// Indexes the vocabulary of a model, or of a file that holds nothing else, and hands both to `body`.
-fn with_vocabulary(model: &Path, body: impl FnOnce(&Image<'_>, &Tokenizer<'_, '_>) -> Outcome) -> Outcome {
+fn with_vocabulary(
+    model: &Path,
+    pre: Option<Pre>,
+    body: impl FnOnce(&Image<'_>, &Tokenizer<'_, '_>) -> Outcome,
+) -> Outcome {
     let file = ModelFile::open(model)?;
     let image = file.image()?;
     let layout = Tokenizer::layout(&image, Layout::new()).map_err(|error| file.because(error))?;
     let mut memory = Region::new(layout.bytes())?;
-    let tokenizer =
-        Tokenizer::new(&image, &mut Arena::new(memory.bytes())).map_err(|error| file.because(error))?;
+    let tokenizer = Tokenizer::with_pre(&image, pre, &mut Arena::new(memory.bytes()))
+        .map_err(|error| file.because(error))?;
     body(&image, &tokenizer)
 }
 

@@ -164,6 +164,22 @@ fn text_survives_the_way_through_ids() {
 }
 
 #[test]
+fn a_pre_tokenizer_can_be_given_by_name() {
+    let Some(model) = shared("tokenizers/ggml-vocab-gpt-2.gguf") else { return };
+    let model = model.to_str().unwrap();
+    let n_ids = |pre: &[&str]| {
+        let command = [&["tokenize", "-m", model, "--ids"], pre, &["1234"]].concat();
+        let (status, ids) = status_and_output(&command);
+        assert_eq!(status, Some(0));
+        ids.split_whitespace().count()
+    };
+    assert_eq!([n_ids(&[]), n_ids(&["--pre", "gpt-2"]), n_ids(&["--pre", "qwen2"])], [2, 2, 4]);
+    for command in ["tokenize", "detokenize", "generate"] {
+        assert_refused(&[command, "-m", model, "--pre", "gpt2"], 2, "llama-bpe");
+    }
+}
+
+#[test]
 fn info_describes_the_model() {
     let Some(model) = shared("models/stories260K-q4_0.gguf") else { return };
     let (status, stdout) = status_and_output(&["info", "-m", model.to_str().unwrap(), "--tensors"]);

@@ -91,9 +91,19 @@ impl<'a, 'm> Tokenizer<'a, 'm> {
     /// [`ModelError::UnsupportedName`] with the name of a model or pre-tokenizer that is not known, other variants for
     /// a vocabulary that is not consistent, and [`ModelError::Memory`] when the arena is too small.
     pub fn new(image: &Image<'m>, arena: &mut Arena<'a>) -> Result<Self, ModelError> {
+        Self::with_pre(image, None, arena)
+    }
+
+    /// As [`Tokenizer::new`], with a pre-tokenizer of the caller's in place of the one that the file names, if any. It
+    /// counts for byte-level models; others have none.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tokenizer::new`].
+    pub fn with_pre(image: &Image<'m>, pre: Option<Pre>, arena: &mut Arena<'a>) -> Result<Self, ModelError> {
         let vocab = Vocab::new(image, arena)?;
         let specials = SpecialIndex::new(image, &vocab)?;
-        let model = Model::new(image, &vocab, arena)?;
+        let model = Model::new(image, &vocab, pre, arena)?;
         let bounds = model.bounds(image, vocab.len())?;
         let id = |key| special_id(image, key, vocab.len(), None);
         let eos = match model {

@@ -4,7 +4,7 @@ use corelm::Token;
 use corelm::arena::{Arena, Layout};
 use corelm::error::{ErrorClass, ModelError, TokenizeError, VocabFault};
 use corelm::gguf::{Image, Value, writer::Writer};
-use corelm::tokenizer::{Chunk, Controls, Prompt, Specials, Tokenizer, Utf8Stream};
+use corelm::tokenizer::{Chunk, Controls, Pre, Prompt, Specials, Tokenizer, Utf8Stream};
 use std::mem::MaybeUninit;
 
 /// A vocabulary in the making.
@@ -427,6 +427,53 @@ fn missing_keys_and_unknown_names_are_said() {
     let mut made = Made::sentence_piece(&["a"]);
     made.scores = None;
     assert_eq!(made.with(|_| ()).unwrap_err().to_string(), missing("scores"));
+}
+
+#[test]
+fn a_pre_tokenizer_can_be_given() {
+    let mut made = Made::byte_level("quux", &["1 2", "12 3"]);
+    let count = |file: &[u8], name: Option<&str>| {
+        let image = Image::parse(file).unwrap();
+        let mut region = vec![MaybeUninit::uninit(); 1 << 20];
+        let mut arena = Arena::new(&mut region);
+        let pre = name.map(|name| Pre::by_name(name.as_bytes()).unwrap());
+        let tokenizer = Tokenizer::with_pre(&image, pre, &mut arena)?;
+        let mut scratch = tokenizer.scratch(8, &mut arena).unwrap();
+        Ok::<_, ModelError>(tokenizer.encode(b"123", Specials::Never, &mut scratch, &mut [0; 8]).unwrap())
+    };
+    assert_eq!(count(&made.file(), None).unwrap_err().class(), ErrorClass::Vocab);
+    assert_eq!(count(&made.file(), Some("gpt-2")).unwrap(), 1);
+    assert_eq!(count(&made.file(), Some("qwen2")).unwrap(), 3);
+    made.keys.retain(|key| key.0 != "tokenizer.ggml.pre");
+    assert_eq!(count(&made.file(), Some("gpt-2")).unwrap(), 1);
+}
+
+#[test]
+fn names_say_whether_merges_count_and_bos_is_usual() {
+    for (name, n_tokens, adds_bos) in [
+        ("gpt-2", 3, false),
+        ("llama-bpe", 1, true),
+        ("dbrx", 3, false),
+        ("glm4", 1, false),
+        ("chatglm-bpe", 3, false),
+        ("tekken", 1, true),
+        ("youtu", 1, false),
+        ("minicpm5", 1, false),
+        ("granite-embed-multi-97m", 1, false),
+        ("chameleon", 3, true),
+    ] {
+        // No merges make this token.
+        let mut made = Made::byte_level(name, &[]);
+        made.add("abc", NORMAL, 0.0);
+        made.with(|t| {
+            assert_eq!(
+                (t.encode("abc", Specials::Never).len(), t.0.add_bos()),
+                (n_tokens, adds_bos),
+                "{name}"
+            );
+        })
+        .unwrap();
+    }
 }
 
 #[test]

@@ -34,18 +34,21 @@ impl<'a, 'm> ByteLevel<'a, 'm> {
         Ok(Merges::layout_by_rank(image, layout)?.add::<Token>(256)?)
     }
 
-    /// Reads the merges and the name of the pre-tokenizer.
+    /// Reads the merges and, where `pre` is none, the name of the pre-tokenizer.
     ///
     /// # Errors
     ///
     /// [`ModelError::UnsupportedName`] for an unknown pre-tokenizer, those of [`Merges::by_rank`].
-    pub fn new(image: &Image<'m>, vocab: &Vocab<'a, 'm>, arena: &mut Arena<'a>) -> Result<Self, ModelError> {
-        let name = image.bytes(PRE)?.ok_or(ModelError::MissingKey { key: PRE })?;
-        let pre =
-            Pre::by_name(name).ok_or(ModelError::UnsupportedName { key: PRE, name: ShortName::new(name) })?;
+    pub fn new(
+        image: &Image<'m>,
+        vocab: &Vocab<'a, 'm>,
+        pre: Option<Pre>,
+        arena: &mut Arena<'a>,
+    ) -> Result<Self, ModelError> {
+        let pre = pre.map_or_else(|| named_pre(image), Ok)?;
         let merges = Merges::by_rank(image, vocab, arena)?;
         let bytes = arena.alloc_with(256, |byte| find_mapped(vocab, &[byte as u8]).unwrap_or(NO_TOKEN))?;
-        let of_name = name.iter().map(|&byte| byte.into());
+        let of_name = pre.name().bytes().map(u64::from);
         let of_bytes = bytes.iter().map(|&token| token.into());
         let fingerprint = fingerprint([merges.fingerprint()].into_iter().chain(of_name).chain(of_bytes));
         Ok(Self { pre, merges, bytes, fingerprint })
@@ -105,6 +108,12 @@ impl<'a, 'm> ByteLevel<'a, 'm> {
         chain.merge(&self.merges, out);
         Ok(())
     }
+}
+
+/// The pre-tokenizer that the file names; none is taken silently.
+fn named_pre(image: &Image<'_>) -> Result<Pre, ModelError> {
+    let name = image.bytes(PRE)?.ok_or(ModelError::MissingKey { key: PRE })?;
+    Pre::by_name(name).ok_or(ModelError::UnsupportedName { key: PRE, name: ShortName::new(name) })
 }
 
 /// The token of text that the vocabulary writes as `bytes` mapped to characters.

@@ -3,6 +3,7 @@
 use super::Output;
 use super::byte_level::ByteLevel;
 use super::decode::{Form, Piece};
+use super::pre::Pre;
 use super::rwkv::Rwkv;
 use super::scratch::{Needs, Work};
 use super::sentence_piece::{self, SentencePiece};
@@ -57,15 +58,20 @@ impl<'a, 'm> Model<'a, 'm> {
         }
     }
 
-    /// The model that the file names.
+    /// The model that the file names, with `pre` for the pre-tokenizer that it names, where there is one.
     ///
     /// # Errors
     ///
     /// [`ModelError::UnsupportedName`], and those of each model.
-    pub fn new(image: &Image<'m>, vocab: &Vocab<'a, 'm>, arena: &mut Arena<'a>) -> Result<Self, ModelError> {
+    pub fn new(
+        image: &Image<'m>,
+        vocab: &Vocab<'a, 'm>,
+        pre: Option<Pre>,
+        arena: &mut Arena<'a>,
+    ) -> Result<Self, ModelError> {
         let unknown_or = |usual| special_id(image, "tokenizer.ggml.unknown_token_id", vocab.len(), usual);
         Ok(match name(image)? {
-            b"gpt2" => Self::ByteLevel(ByteLevel::new(image, vocab, arena)?),
+            b"gpt2" => Self::ByteLevel(ByteLevel::new(image, vocab, pre, arena)?),
             b"llama" => Self::SentencePiece(SentencePiece::new(image, vocab, unknown_or(None)?, arena)?),
             b"bert" => Self::WordPiece(WordPiece::new(image, vocab, unknown_or(Some(100))?, arena)?),
             b"t5" => Self::Unigram(Unigram::new(image, vocab, unknown_or(Some(2))?, arena)?),
