@@ -25,6 +25,7 @@ mod hash;
 mod merges;
 mod model;
 mod names;
+mod output;
 mod pre;
 mod prefixes;
 mod prompt;
@@ -40,6 +41,7 @@ mod vocab;
 mod word_piece;
 
 pub use decode::{Chunk, Controls, Decoder, Piece, Utf8Stream};
+pub use output::Span;
 pub use pre::{Pieces, Pre};
 pub(crate) use prompt::MAX_MARKUP;
 pub use prompt::{Contents, Prompt};
@@ -53,6 +55,7 @@ use crate::error::{ArenaError, ModelError, TokenizeError};
 use crate::gguf::Image;
 use clean::Cleaner;
 use model::{Bounds, Model, special_id};
+use output::Output;
 use scratch::Work;
 use specials::SpecialIndex;
 use vocab::Vocab;
@@ -205,7 +208,27 @@ impl<'a, 'm> Tokenizer<'a, 'm> {
         scratch: &mut Scratch<'_>,
         out: &mut [Token],
     ) -> Result<usize, TokenizeError> {
-        self.encode_behind(None, text, specials, scratch, out)
+        self.encode_behind(None, text, specials, scratch, Output::new(out))
+    }
+
+    /// As [`Tokenizer::encode`], and writes to `spans` which bytes of `text` each token stands for.
+    ///
+    /// Spans go up through the text. Those of byte-level, SentencePiece and RWKV models leave nothing out; WordPiece leaves
+    /// out white space and what it drops, a unigram model the white space that its normalizer drops.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tokenizer::encode`]. With [`TokenizeError::OutputFull`] both slices hold as much as the shorter one has room
+    /// for, and the last span tells where a text cut to that many tokens ends.
+    pub fn encode_with_spans(
+        &self,
+        text: &[u8],
+        specials: Specials<'_>,
+        scratch: &mut Scratch<'_>,
+        out: &mut [Token],
+        spans: &mut [Span],
+    ) -> Result<usize, TokenizeError> {
+        self.encode_behind(None, text, specials, scratch, Output::with_spans(out, spans))
     }
 
     /// Writes the tokens of a prompt to `out` and gives their number. BOS comes first where the model wants one, unless
@@ -222,7 +245,7 @@ impl<'a, 'm> Tokenizer<'a, 'm> {
     ) -> Result<usize, TokenizeError> {
         let has_bos = |bos: &Token| prompt.begins_with(self.vocab.text(*bos).unwrap_or_default());
         let bos = self.bounds.bos.filter(|_| self.bounds.adds_bos).filter(|bos| !has_bos(bos));
-        self.encode_behind(bos, prompt.bytes(), prompt.specials(), scratch, out)
+        self.encode_behind(bos, prompt.bytes(), prompt.specials(), scratch, Output::new(out))
     }
 
     /// Encodes `text` behind a token that is there already.
@@ -232,13 +255,12 @@ impl<'a, 'm> Tokenizer<'a, 'm> {
         text: &[u8],
         specials: Specials<'_>,
         scratch: &mut Scratch<'_>,
-        out: &mut [Token],
+        mut out: Output<'_>,
     ) -> Result<usize, TokenizeError> {
         let (need, have) = (text.len(), scratch.text_bytes());
         if need > have {
             return Err(TokenizeError::ScratchFull { need, have });
         }
-        let mut out = Output { tokens: out, len: 0 };
         first.into_iter().for_each(|token| out.push(token));
         let Scratch { work, marks } = scratch;
         work.chain.clear();
@@ -246,26 +268,31 @@ impl<'a, 'm> Tokenizer<'a, 'm> {
         let mut at = 0;
         if self.specials.mark(&self.vocab, text, specials, marks) {
             while let Some(found) = self.specials.next(&self.vocab, text, marks, at) {
-                self.encode_fragment(text.get(at..found.start).unwrap_or_default(), work, &mut out)?;
-                out.push(found.token);
+                self.encode_fragment(text, at, found.start, work, &mut out)?;
+                out.begin_text(0);
+                out.push_at(found.token, found.start, found.end);
                 at = found.end;
             }
         }
-        self.encode_fragment(text.get(at..).unwrap_or_default(), work, &mut out)?;
-        match out.tokens.len() {
-            have if have < out.len => Err(TokenizeError::OutputFull { need: out.len, have }),
-            _ => Ok(out.len),
-        }
+        self.encode_fragment(text, at, text.len(), work, &mut out)?;
+        out.finish()
     }
 
-    /// Encodes text without special tokens in it.
+    /// Encodes `start..end` of a text, without special tokens in it.
     fn encode_fragment(
         &self,
         text: &[u8],
+        start: usize,
+        end: usize,
         work: &mut Work<'_>,
         out: &mut Output<'_>,
     ) -> Result<(), TokenizeError> {
-        if text.is_empty() { Ok(()) } else { self.model.encode(&self.vocab, text, work, out) }
+        let text = text.get(start..end).unwrap_or_default();
+        if text.is_empty() {
+            return Ok(());
+        }
+        out.begin_text(start);
+        self.model.encode(&self.vocab, text, work, out)
     }
 
     /// The bytes of a token as they stand in text, control tokens by their names; `None` for a number that is no token.
@@ -315,21 +342,5 @@ impl<'a, 'm> Tokenizer<'a, 'm> {
             cleaner.finish(&mut put);
         }
         if need > have { Err(TokenizeError::OutputFull { need, have }) } else { Ok(need) }
-    }
-}
-
-/// The caller's slice, and how many tokens there are, written or not.
-struct Output<'o> {
-    tokens: &'o mut [Token],
-    len: usize,
-}
-
-impl Output<'_> {
-    #[inline]
-    fn push(&mut self, token: Token) {
-        if let Some(slot) = self.tokens.get_mut(self.len) {
-            *slot = token;
-        }
-        self.len = self.len.saturating_add(1);
     }
 }

@@ -1,12 +1,13 @@
 //! Byte-level BPE (GPT-2 and most since): a pre-tokenizer cuts text into pieces, bytes of a piece merge by rank.
 
+use super::NO_TOKEN;
 use super::byte_map;
 use super::cache::PieceCache;
 use super::merges::{Merges, fingerprint};
+use super::output::Output;
 use super::pre::Pre;
 use super::scratch::Chain;
 use super::vocab::Vocab;
-use super::{NO_TOKEN, Output};
 use crate::Token;
 use crate::arena::{Arena, Layout};
 use crate::error::{ModelError, ShortName, TokenizeError};
@@ -77,6 +78,7 @@ impl<'a, 'm> ByteLevel<'a, 'm> {
         cache: &mut PieceCache<'_>,
         out: &mut Output<'_>,
     ) -> Result<(), TokenizeError> {
+        let first = out.len();
         let mut at = 0;
         for piece in self.pre.pieces(text) {
             let here = text.get(at..).unwrap_or_default();
@@ -85,6 +87,7 @@ impl<'a, 'm> ByteLevel<'a, 'm> {
                 self.encode_piece(vocab, piece, chain, |token| sink.push(token))
             })?;
         }
+        out.locate(first, text, |token, _| vocab.text(token).map_or(0, byte_map::n_bytes));
         Ok(())
     }
 

@@ -43,6 +43,11 @@ pub fn is_written(bytes: &[u8], text: &[u8]) -> bool {
     rest.is_empty()
 }
 
+/// How many bytes `text`, as a vocabulary writes them, stands for: one for each character.
+pub fn n_bytes(text: &[u8]) -> usize {
+    text.iter().filter(|&byte| byte & 0xC0 != 0x80).count()
+}
+
 /// The byte that a character stands for.
 #[inline]
 pub fn decode(c: Char) -> Option<u8> {

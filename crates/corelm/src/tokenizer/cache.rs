@@ -1,7 +1,7 @@
 //! [`PieceCache`]: the tokens of pieces met lately. Most pieces of a text are words that it has had before.
 
-use super::Output;
 use super::hash::mix;
+use super::output::Output;
 use crate::Token;
 use crate::arena::{Arena, Layout};
 use crate::error::ArenaError;

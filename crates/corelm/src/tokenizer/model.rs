@@ -1,8 +1,8 @@
 //! The kinds of tokenizer that `tokenizer.ggml.model` names, and what each takes for granted.
 
-use super::Output;
 use super::byte_level::ByteLevel;
 use super::decode::{Form, Piece};
+use super::output::Output;
 use super::pre::Pre;
 use super::rwkv::Rwkv;
 use super::scratch::{Needs, Work};

@@ -2,8 +2,8 @@
 //!
 //! A file writes the bytes of a token with escapes, as Python writes byte strings: `\n`, `\\`, `\xe4`.
 
-use super::Output;
 use super::hash::{Budget, TextHash};
+use super::output::Output;
 use super::prefixes::Prefixes;
 use super::slots::{Slots, SlotsMut};
 use super::vocab::{self, TokenKind, Vocab};
@@ -88,7 +88,8 @@ impl<'a> Rwkv<'a> {
                 (None, Some(unknown)) => (1, unknown),
                 (None, None) => return Err(TokenizeError::NoToken { byte }),
             };
-            out.push(token);
+            let start = text.len().saturating_sub(rest.len());
+            out.push_at(token, start, start.saturating_add(len));
             rest = rest.get(len..).unwrap_or_default();
         }
         Ok(())

@@ -4,12 +4,13 @@
 //! A character without a token of its own merges with nothing. Trained vocabularies have a token for every character
 //! that stands in another token, so that this is what the reference does.
 
+use super::NO_TOKEN;
 use super::cache::PieceCache;
 use super::merges::{Merges, fingerprint};
+use super::output::Output;
 use super::scratch::Chain;
 use super::unicode::Char;
 use super::vocab::{TokenKind, Vocab};
-use super::{NO_TOKEN, Output};
 use crate::Token;
 use crate::arena::{Arena, Layout};
 use crate::error::{ModelError, TokenizeError};
@@ -99,6 +100,7 @@ impl<'a, 'm> SentencePiece<'a, 'm> {
         cache: &mut PieceCache<'_>,
         out: &mut Output<'_>,
     ) -> Result<(), TokenizeError> {
+        let first = out.len();
         let mut rest = text;
         if self.adds_space {
             // The space put before it and the first word, which is never looked up: its key has no such space.
@@ -116,7 +118,30 @@ impl<'a, 'm> SentencePiece<'a, 'm> {
             })?;
             rest = tail;
         }
+        if out.has_spans() {
+            self.locate(vocab, text, first, out);
+        }
         Ok(())
+    }
+
+    /// Finds the spans of the tokens of `text`, from the `first` on.
+    fn locate(&self, vocab: &Vocab<'_, '_>, text: &[u8], first: usize, out: &mut Output<'_>) {
+        let mut at_added = self.adds_space;
+        out.locate(first, text, |token, rest| {
+            let name = vocab.text(token).unwrap_or_default();
+            if vocab.kind(token) == TokenKind::Byte {
+                // Three of them are a space that has no token; the last one stands for it then.
+                let (byte, next) = (named_byte(name), rest.first().copied());
+                let ends_space = byte == Some(SPACE[2]);
+                let is_text = !at_added && (byte == next || ends_space && next == Some(b' '));
+                at_added &= !ends_space;
+                return is_text.into();
+            }
+            let name = name.strip_prefix(&SPACE).filter(|_| at_added).unwrap_or(name);
+            at_added = false;
+            // One that does not stand in the text is the unknown token, for a character.
+            written_len(name, rest).or(Char::first(rest).map(|c| c.len)).unwrap_or(0)
+        });
     }
 
     /// Bytes up to the first space behind something else, across which nothing merges; all where something may.
@@ -184,6 +209,19 @@ impl<'a, 'm> SentencePiece<'a, 'm> {
         }
         Ok(())
     }
+}
+
+/// Bytes of `text` that a token's text stands for, where U+2581 may be a space, if `text` begins with it.
+fn written_len(token: &[u8], text: &[u8]) -> Option<usize> {
+    let (mut name, mut rest) = (token, text);
+    while let Some((&byte, tail)) = name.split_first() {
+        let is_space = rest.first() == Some(&b' ');
+        (name, rest) = match name.strip_prefix(&SPACE).filter(|_| is_space) {
+            Some(tail) => (tail, rest.get(1..)?),
+            None => (tail, rest.strip_prefix(&[byte])?),
+        };
+    }
+    Some(text.len().saturating_sub(rest.len()))
 }
 
 /// The byte that a byte token's text names.

@@ -12,10 +12,11 @@ mod normalize;
 
 pub use lattice::{Lattice, Size};
 
+use super::NO_TOKEN;
+use super::output::Output;
 use super::prefixes::Prefixes;
 use super::scores::Scores;
 use super::vocab::{self, TokenKind, Vocab};
-use super::{NO_TOKEN, Output};
 use crate::Token;
 use crate::arena::{Arena, Layout};
 use crate::error::{ModelError, TokenizeError};
@@ -108,7 +109,7 @@ impl<'a, 'm> Unigram<'a, 'm> {
             lattice.advance(len);
         }
         lattice.turn(|link| n_chars(vocab, link));
-        self.give(vocab, lattice, out)
+        self.give(vocab, text, lattice, out)
     }
 
     /// Offers all ways that go on from here, with the score of the way to here: every token that `rest` begins with,
@@ -141,18 +142,27 @@ impl<'a, 'm> Unigram<'a, 'm> {
     fn give(
         &self,
         vocab: &Vocab<'_, '_>,
+        text: &[u8],
         lattice: &Lattice<'_>,
         out: &mut Output<'_>,
     ) -> Result<(), TokenizeError> {
+        let mut source = out.has_spans().then(|| self.normalizer.source(vocab, text));
         let mut was_unknown = false;
         for link in lattice.way(|link| n_chars(vocab, link)) {
+            let n_bytes = match link.unknown_byte() {
+                Some(first) => char_len(first),
+                None => link.as_token().and_then(|token| vocab.text(token)).map_or(0, <[u8]>::len),
+            };
+            let (start, end) = source.as_mut().map_or((0, 0), |source| source.take(n_bytes));
             let token = match link.unknown_byte() {
                 Some(byte) => self.unknown.ok_or(TokenizeError::NoToken { byte })?,
                 None => link.as_token().unwrap_or(NO_TOKEN),
             };
             let is_unknown = self.unknown == Some(token);
-            if !(is_unknown && was_unknown) {
-                out.push(token);
+            if is_unknown && was_unknown {
+                out.extend(end);
+            } else {
+                out.push_at(token, start, end);
             }
             was_unknown = is_unknown;
         }

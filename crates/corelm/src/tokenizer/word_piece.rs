@@ -5,8 +5,8 @@
 //! dropped, as llama.cpp drops the U+FFFD it reads for them; but it reads overlong forms as the characters they spell,
 //! which would let `.` through a filter as C0 AE, and stops the program at code points above U+10FFFF.
 
-use super::Output;
 use super::fold::{Fold, Kind};
+use super::output::Output;
 use super::prefixes::Prefixes;
 use super::sentence_piece::SPACE;
 use super::unicode::Char;
@@ -66,11 +66,13 @@ impl<'a> WordPiece<'a> {
         let mut rest = text;
         while let Some((word, tail)) = self.first_word(rest) {
             rest = tail;
-            let n_before = out.len;
-            if !self.encode_word(vocab, word, steps, out) {
-                out.len = n_before;
+            let n_before = out.len();
+            let end = text.len().saturating_sub(tail.len());
+            let start = end.saturating_sub(word.len());
+            if !self.encode_word(vocab, word, start, steps, out) {
+                out.truncate(n_before);
                 let byte = word.first().copied().unwrap_or_default();
-                out.push(self.unknown.ok_or(TokenizeError::NoToken { byte })?);
+                out.push_at(self.unknown.ok_or(TokenizeError::NoToken { byte })?, start, end);
             }
         }
         Ok(())
@@ -92,9 +94,19 @@ impl<'a> WordPiece<'a> {
         Some((text.get(begin?..end)?, text.get(end..)?))
     }
 
-    /// Gives the tokens of a word; false when there is text left that begins with none.
-    fn encode_word(&self, vocab: &Vocab<'_, '_>, word: &[u8], steps: &mut u64, out: &mut Output<'_>) -> bool {
-        let mut rest = SPACE.into_iter().chain(Letters { model: self, rest: word, utf8: [0; 4], len: 0 });
+    /// Gives the tokens of a word, which begins at `start` of the text; false when there is text left that begins with
+    /// none.
+    fn encode_word(
+        &self,
+        vocab: &Vocab<'_, '_>,
+        word: &[u8],
+        start: usize,
+        steps: &mut u64,
+        out: &mut Output<'_>,
+    ) -> bool {
+        let mut rest = Letters { model: self, rest: word, mark: &SPACE, utf8: [0; 4], len: 0 };
+        let behind =
+            |rest: &Letters<'_, '_>| start.saturating_add(word.len().saturating_sub(rest.rest.len()));
         while rest.clone().next().is_some() {
             let mut longest = None;
             let n_read = self.prefixes.walk(rest.clone(), |len, hash| {
@@ -104,8 +116,10 @@ impl<'a> WordPiece<'a> {
             });
             *steps = steps.wrapping_add(n_read);
             let Some((len, token)) = longest else { return false };
-            out.push(token);
+            rest.skip_dropped();
+            let begin = behind(&rest);
             rest.nth(len.wrapping_sub(1)); // a token has a byte at least
+            out.push_at(token, begin, behind(&rest));
         }
         true
     }
@@ -125,9 +139,23 @@ fn is_found(kind: TokenKind) -> bool {
 struct Letters<'w, 'a> {
     model: &'w WordPiece<'a>,
     rest: &'w [u8],
+    /// What is left of the mark of a word's beginning.
+    mark: &'static [u8],
     /// The letter that is being given, `len` bytes at the end.
     utf8: [u8; 4],
     len: u8,
+}
+
+impl Letters<'_, '_> {
+    /// Goes on to the next character that is not dropped.
+    fn skip_dropped(&mut self) {
+        while self.len == 0
+            && let Some(c) = Char::first(self.rest)
+            && self.model.letter(c).0 == Kind::Dropped
+        {
+            self.rest = self.rest.get(c.len..).unwrap_or_default();
+        }
+    }
 }
 
 impl Iterator for Letters<'_, '_> {
@@ -135,6 +163,10 @@ impl Iterator for Letters<'_, '_> {
 
     #[inline]
     fn next(&mut self) -> Option<u8> {
+        if let Some((&byte, mark)) = self.mark.split_first() {
+            self.mark = mark;
+            return Some(byte);
+        }
         while self.len == 0 {
             let c = Char::first(self.rest)?;
             self.rest = self.rest.get(c.len..)?;

@@ -82,10 +82,17 @@ impl<'a, 'm> Normalizer<'a, 'm> {
             vocab,
             rest: text,
             part: &[],
+            part_len: 0,
             space: &[],
+            is_added: false,
             in_word: false,
             has_begun: false,
         }
+    }
+
+    /// Where the bytes of the normalized text come from.
+    pub fn source<'t>(&'t self, vocab: &'t Vocab<'t, 't>, text: &'t [u8]) -> Source<'t> {
+        Source { normalized: self.run(vocab, text), text_bytes: text.len(), end: 0 }
     }
 
     /// What a text begins with, normalized, and how many bytes that were: at least one.
@@ -126,8 +133,12 @@ pub struct Normalized<'t> {
     rest: &'t [u8],
     /// What is left of the last part, with spaces still spaces.
     part: &'t [u8],
+    /// Bytes of the text that it came of.
+    part_len: usize,
     /// What is left of U+2581.
     space: &'static [u8],
+    /// It stands for no byte of the part: what it goes before is all there still.
+    is_added: bool,
     in_word: bool,
     /// A space was put before a word.
     has_begun: bool,
@@ -147,29 +158,55 @@ impl Iterator for Normalized<'_> {
                 if self.rest.is_empty() {
                     return None;
                 }
-                let len;
-                (self.part, len) = self.normalizer.first(self.vocab, self.rest);
-                self.rest = self.rest.get(len..).unwrap_or_default();
+                (self.part, self.part_len) = self.normalizer.first(self.vocab, self.rest);
+                self.rest = self.rest.get(self.part_len..).unwrap_or_default();
                 continue;
             };
             let merges = self.normalizer.merges_spaces;
             if byte == b' ' {
                 self.part = part;
-                self.in_word = false;
+                (self.in_word, self.is_added) = (false, false);
                 self.space = if merges { &[] } else { &SPACE };
                 continue;
             }
             if !self.in_word {
                 self.in_word = true;
                 if merges || (self.normalizer.adds_space && !self.has_begun) {
-                    self.has_begun = true;
+                    (self.has_begun, self.is_added) = (true, true);
                     self.space = &SPACE;
                     continue;
                 }
             }
-            self.part = part;
+            (self.part, self.is_added) = (part, false);
             return Some(byte);
         }
+    }
+}
+
+/// The text that a normalized text is made of, part by part.
+pub struct Source<'t> {
+    normalized: Normalized<'t>,
+    text_bytes: usize,
+    /// Of the last part taken.
+    end: usize,
+}
+
+impl Source<'_> {
+    /// Where in the text the next `n` normalized bytes come from. Spaces that became one belong to it.
+    pub fn take(&mut self, n: usize) -> (usize, usize) {
+        let mut start = None;
+        for _ in 0..n {
+            if self.normalized.next().is_none() {
+                break;
+            }
+            let end = self.text_bytes.saturating_sub(self.normalized.rest.len());
+            let begin = end.saturating_sub(self.normalized.part_len);
+            let is_added = self.normalized.is_added;
+            let follows_spaces = is_added && self.end > 0 && self.normalized.normalizer.merges_spaces;
+            start = start.or(Some(if follows_spaces { self.end } else { begin }));
+            self.end = self.end.max(if is_added { begin } else { end });
+        }
+        (start.unwrap_or(self.end), self.end)
     }
 }
 

@@ -1,0 +1,112 @@
+//! Where tokens go, and with them, if they are asked for, the bytes of text that they stand for.
+
+use crate::Token;
+use crate::error::TokenizeError;
+
+/// The bytes of a text that a token stands for.
+///
+/// One that stands for none (BOS, the space put before a text) has an empty span. A token can stand for a part of a
+/// character only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    /// Where they begin.
+    pub start: usize,
+    /// Where they end: the first byte behind them.
+    pub end: usize,
+}
+
+/// The caller's slices, and how many tokens there are, written or not.
+pub struct Output<'o> {
+    tokens: &'o mut [Token],
+    spans: Option<&'o mut [Span]>,
+    len: usize,
+    /// Where the text begins, in all of it, that spans are given in.
+    base: usize,
+}
+
+impl<'o> Output<'o> {
+    pub fn new(tokens: &'o mut [Token]) -> Self {
+        Self { tokens, spans: None, len: 0, base: 0 }
+    }
+
+    /// As many tokens as both slices have room for.
+    pub fn with_spans(tokens: &'o mut [Token], spans: &'o mut [Span]) -> Self {
+        let room = tokens.len().min(spans.len());
+        let (tokens, spans) = (tokens.get_mut(..room).unwrap_or_default(), spans.get_mut(..room));
+        Self { tokens, spans, len: 0, base: 0 }
+    }
+
+    /// Number of tokens.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Goes on with text that begins at `base`.
+    pub fn begin_text(&mut self, base: usize) {
+        self.base = base;
+    }
+
+    /// A token whose span is not known, or is found by [`Output::locate`].
+    #[inline]
+    pub fn push(&mut self, token: Token) {
+        if let Some(slot) = self.tokens.get_mut(self.len) {
+            *slot = token;
+        }
+        self.len = self.len.saturating_add(1);
+    }
+
+    /// A token for the bytes `start..end` of the text.
+    #[inline]
+    pub fn push_at(&mut self, token: Token, start: usize, end: usize) {
+        if let Some(slot) = self.spans.as_mut().and_then(|spans| spans.get_mut(self.len)) {
+            *slot = Span { start: self.base.saturating_add(start), end: self.base.saturating_add(end) };
+        }
+        self.push(token);
+    }
+
+    /// The last token stands for the bytes up to `end` too.
+    pub fn extend(&mut self, end: usize) {
+        let last = self.len.checked_sub(1);
+        if let Some(slot) = self.spans.as_mut().zip(last).and_then(|(spans, last)| spans.get_mut(last)) {
+            slot.end = self.base.saturating_add(end);
+        }
+    }
+
+    /// Takes back all but the first `n` tokens.
+    pub fn truncate(&mut self, n: usize) {
+        self.len = self.len.min(n);
+    }
+
+    /// Whether anybody asked for spans.
+    pub fn has_spans(&self) -> bool {
+        self.spans.is_some()
+    }
+
+    /// Finds the spans of all tokens from the `first` on: one behind the other they are `text`, and `len` says for how
+    /// many bytes of the rest of it a token stands.
+    pub fn locate(&mut self, first: usize, text: &[u8], mut len: impl FnMut(Token, &[u8]) -> usize) {
+        let Some(spans) = self.spans.as_mut().and_then(|spans| spans.get_mut(first..)) else { return };
+        let tokens = self.tokens.get(first..).unwrap_or_default();
+        let n = self.len.saturating_sub(first);
+        let mut rest = text;
+        for (&token, span) in tokens.iter().zip(spans).take(n) {
+            let start = text.len().saturating_sub(rest.len());
+            rest = rest.get(len(token, rest)..).unwrap_or_default();
+            let end = text.len().saturating_sub(rest.len());
+            *span = Span { start: self.base.saturating_add(start), end: self.base.saturating_add(end) };
+        }
+    }
+
+    /// The number of tokens.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenizeError::OutputFull`] when there was no room for all.
+    pub fn finish(self) -> Result<usize, TokenizeError> {
+        match self.tokens.len() {
+            have if have < self.len => Err(TokenizeError::OutputFull { need: self.len, have }),
+            _ => Ok(self.len),
+        }
+    }
+}
