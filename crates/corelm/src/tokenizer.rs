@@ -20,6 +20,7 @@ mod byte_map;
 mod cache;
 mod clean;
 mod decode;
+mod encoder;
 mod fold;
 mod hash;
 mod merges;
@@ -41,6 +42,7 @@ mod vocab;
 mod word_piece;
 
 pub use decode::{Chunk, Controls, Decoder, Piece, Utf8Stream};
+pub use encoder::{Encoded, Encoder};
 pub use output::Span;
 pub use pre::{Pieces, Pre};
 pub(crate) use prompt::MAX_MARKUP;
@@ -54,9 +56,9 @@ use crate::arena::{Arena, Layout};
 use crate::error::{ArenaError, ModelError, TokenizeError};
 use crate::gguf::Image;
 use clean::Cleaner;
+use encoder::Part;
 use model::{Bounds, Model, special_id};
 use output::Output;
-use scratch::Work;
 use specials::SpecialIndex;
 use vocab::Vocab;
 
@@ -248,7 +250,7 @@ impl<'a, 'm> Tokenizer<'a, 'm> {
         self.encode_behind(bos, prompt.bytes(), prompt.specials(), scratch, Output::new(out))
     }
 
-    /// Encodes `text` behind a token that is there already.
+    /// Encodes `text` behind a token that is there already, if any.
     fn encode_behind(
         &self,
         first: Option<Token>,
@@ -257,42 +259,53 @@ impl<'a, 'm> Tokenizer<'a, 'm> {
         scratch: &mut Scratch<'_>,
         mut out: Output<'_>,
     ) -> Result<usize, TokenizeError> {
+        first.into_iter().for_each(|token| out.push(token));
+        self.encode_part(text, true, &mut false, specials, scratch, &mut out)?;
+        out.finish()
+    }
+
+    /// Encodes as much of `text` as `out` takes and, unless it `is_end`, as is certain; gives the bytes that were encoded.
+    /// Text between special tokens has begun before where it `is_inside`.
+    fn encode_part(
+        &self,
+        text: &[u8],
+        is_end: bool,
+        is_inside: &mut bool,
+        specials: Specials<'_>,
+        scratch: &mut Scratch<'_>,
+        out: &mut Output<'_>,
+    ) -> Result<usize, TokenizeError> {
         let (need, have) = (text.len(), scratch.text_bytes());
         if need > have {
             return Err(TokenizeError::ScratchFull { need, have });
         }
-        first.into_iter().for_each(|token| out.push(token));
         let Scratch { work, marks } = scratch;
         work.chain.clear();
         work.cache.serve(self.fingerprint);
-        let mut at = 0;
-        if self.specials.mark(&self.vocab, text, specials, marks) {
-            while let Some(found) = self.specials.next(&self.vocab, text, marks, at) {
-                self.encode_fragment(text, at, found.start, work, &mut out)?;
-                out.begin_text(0);
-                out.push_at(found.token, found.start, found.end);
-                at = found.end;
+        let n_certain = if is_end { need } else { self.specials.n_certain(&self.vocab, text, specials) };
+        let text = text.get(..n_certain).unwrap_or_default();
+        let has_specials = self.specials.mark(&self.vocab, text, specials, marks);
+        let mut at = 0usize;
+        loop {
+            let found = if has_specials { self.specials.next(&self.vocab, text, marks, at) } else { None };
+            let end = found.map_or(n_certain, |found| found.start);
+            let part = Part { begins: !*is_inside, ends: is_end || found.is_some() };
+            out.begin_text(at);
+            let fragment = text.get(at..end).unwrap_or_default();
+            let n_done = self.model.encode(&self.vocab, fragment, part, work, out)?;
+            *is_inside |= n_done > 0;
+            at = at.saturating_add(n_done);
+            let Some(found) = found.filter(|_| !out.is_cut()) else { return Ok(at) };
+            let first = out.len();
+            out.begin_text(0);
+            out.push_at(found.token, found.start, found.end);
+            // Behind it may come white space that belongs to it.
+            if out.stops_at(first) || !is_end && found.end >= n_certain {
+                out.truncate(first);
+                return Ok(at);
             }
+            (at, *is_inside) = (found.end, false);
         }
-        self.encode_fragment(text, at, text.len(), work, &mut out)?;
-        out.finish()
-    }
-
-    /// Encodes `start..end` of a text, without special tokens in it.
-    fn encode_fragment(
-        &self,
-        text: &[u8],
-        start: usize,
-        end: usize,
-        work: &mut Work<'_>,
-        out: &mut Output<'_>,
-    ) -> Result<(), TokenizeError> {
-        let text = text.get(start..end).unwrap_or_default();
-        if text.is_empty() {
-            return Ok(());
-        }
-        out.begin_text(start);
-        self.model.encode(&self.vocab, text, work, out)
     }
 
     /// The bytes of a token as they stand in text, control tokens by their names; `None` for a number that is no token.

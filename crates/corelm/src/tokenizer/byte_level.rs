@@ -3,6 +3,7 @@
 use super::NO_TOKEN;
 use super::byte_map;
 use super::cache::PieceCache;
+use super::encoder::Part;
 use super::merges::{Merges, fingerprint};
 use super::output::Output;
 use super::pre::Pre;
@@ -74,21 +75,33 @@ impl<'a, 'm> ByteLevel<'a, 'm> {
         &self,
         vocab: &Vocab<'_, '_>,
         text: &[u8],
+        part: Part,
         chain: &mut Chain<'_>,
         cache: &mut PieceCache<'_>,
         out: &mut Output<'_>,
-    ) -> Result<(), TokenizeError> {
+    ) -> Result<usize, TokenizeError> {
+        let n_certain = if part.ends { text.len() } else { self.pre.n_certain(text) };
         let first = out.len();
         let mut at = 0;
         for piece in self.pre.pieces(text) {
+            let end = at + piece.len();
+            if end > n_certain {
+                break;
+            }
+            let n_before = out.len();
             let here = text.get(at..).unwrap_or_default();
-            at += piece.len();
             cache.through(here, piece.len(), out, |sink| {
                 self.encode_piece(vocab, piece, chain, |token| sink.push(token))
             })?;
+            if out.stops_at(n_before) {
+                break;
+            }
+            at = end;
         }
-        out.locate(first, text, |token, _| vocab.text(token).map_or(0, byte_map::n_bytes));
-        Ok(())
+        if out.has_spans() {
+            out.locate(first, text, |token, _| vocab.text(token).map_or(0, byte_map::n_bytes));
+        }
+        Ok(at)
     }
 
     fn encode_piece(

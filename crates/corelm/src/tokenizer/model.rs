@@ -2,6 +2,7 @@
 
 use super::byte_level::ByteLevel;
 use super::decode::{Form, Piece};
+use super::encoder::Part;
 use super::output::Output;
 use super::pre::Pre;
 use super::rwkv::Rwkv;
@@ -131,25 +132,29 @@ impl<'a, 'm> Model<'a, 'm> {
         }
     }
 
-    /// Encodes text without special tokens in it.
+    /// Encodes text without special tokens in it; gives how many of its bytes: less than all where `out` takes no more,
+    /// or where what may follow the part could change their tokens.
     ///
     /// # Errors
     ///
     /// [`TokenizeError::NoToken`], [`TokenizeError::ScratchFull`].
+    // Apart from the search for special tokens, whose variables would cost it registers.
+    #[inline(never)]
     pub fn encode(
         &self,
         vocab: &Vocab<'_, '_>,
         text: &[u8],
+        part: Part,
         work: &mut Work<'_>,
         out: &mut Output<'_>,
-    ) -> Result<(), TokenizeError> {
+    ) -> Result<usize, TokenizeError> {
         let Work { chain, cache, lattice, steps } = work;
         match self {
-            Self::ByteLevel(model) => model.encode(vocab, text, chain, cache, out),
-            Self::SentencePiece(model) => model.encode(vocab, text, chain, cache, out),
-            Self::WordPiece(model) => model.encode(vocab, text, steps, out),
-            Self::Unigram(model) => model.encode(vocab, text, lattice, steps, out),
-            Self::Rwkv(model) => model.encode(vocab, text, steps, out),
+            Self::ByteLevel(model) => model.encode(vocab, text, part, chain, cache, out),
+            Self::SentencePiece(model) => model.encode(vocab, text, part, chain, cache, out),
+            Self::WordPiece(model) => model.encode(vocab, text, part, steps, out),
+            Self::Unigram(model) => model.encode(vocab, text, part, lattice, steps, out),
+            Self::Rwkv(model) => model.encode(vocab, text, part, steps, out),
         }
     }
 

@@ -20,20 +20,28 @@ pub struct Output<'o> {
     tokens: &'o mut [Token],
     spans: Option<&'o mut [Span]>,
     len: usize,
+    /// What does not fit whole is left out, and the text ends before it.
+    stops: bool,
+    is_cut: bool,
     /// Where the text begins, in all of it, that spans are given in.
     base: usize,
 }
 
 impl<'o> Output<'o> {
     pub fn new(tokens: &'o mut [Token]) -> Self {
-        Self { tokens, spans: None, len: 0, base: 0 }
+        Self { tokens, spans: None, len: 0, stops: false, is_cut: false, base: 0 }
+    }
+
+    /// No more tokens than fit.
+    pub fn up_to(tokens: &'o mut [Token]) -> Self {
+        Self { stops: true, ..Self::new(tokens) }
     }
 
     /// As many tokens as both slices have room for.
     pub fn with_spans(tokens: &'o mut [Token], spans: &'o mut [Span]) -> Self {
         let room = tokens.len().min(spans.len());
         let (tokens, spans) = (tokens.get_mut(..room).unwrap_or_default(), spans.get_mut(..room));
-        Self { tokens, spans, len: 0, base: 0 }
+        Self { spans, ..Self::new(tokens) }
     }
 
     /// Number of tokens.
@@ -71,6 +79,27 @@ impl<'o> Output<'o> {
         if let Some(slot) = self.spans.as_mut().zip(last).and_then(|(spans, last)| spans.get_mut(last)) {
             slot.end = self.base.saturating_add(end);
         }
+    }
+
+    /// Whether to stop, because the tokens from the `first` on, which belong together, do not all fit. Then they are taken
+    /// back, unless there are no others: that they do not fit is an error.
+    #[inline(always)]
+    pub fn stops_at(&mut self, first: usize) -> bool {
+        self.stops && self.len > self.tokens.len() && self.cut(first)
+    }
+
+    #[cold]
+    fn cut(&mut self, first: usize) -> bool {
+        self.is_cut = true;
+        if first > 0 {
+            self.len = first;
+        }
+        true
+    }
+
+    /// Whether there were tokens that did not fit.
+    pub fn is_cut(&self) -> bool {
+        self.is_cut
     }
 
     /// Takes back all but the first `n` tokens.

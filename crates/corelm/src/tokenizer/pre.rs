@@ -11,9 +11,11 @@
 //! gpt2.rs words.rs punctuated.rs              whole expressions: everything is matched, or nearly so
 //! isolate.rs digits.rs jais2.rs chameleon.rs  expressions that take something apart and leave the rest
 //! scan.rs chars.rs ranges.rs                  classes and sets of characters, and runs of them
+//! certain.rs                                  pieces that no text behind them changes
 //! ```
 
 mod ahead;
+mod certain;
 mod chameleon;
 mod chars;
 mod deepseek;
@@ -87,6 +89,13 @@ impl Pre {
     #[inline]
     pub fn pieces(self, text: &[u8]) -> Pieces<'_> {
         Pieces::new(self.family.stages, text)
+    }
+
+    /// Bytes of `text` at whose end at the latest, whatever follows the text, [`Pre::pieces`] has found the pieces of the
+    /// whole: those that end up to there are certain.
+    pub(super) fn n_certain(self, text: &[u8]) -> usize {
+        let n_runs = self.family.stages.iter().map(|stage| stage.looks_ahead()).sum();
+        certain::before_last_runs(text, n_runs)
     }
 
     /// Whether a piece that is a token is that token, whatever the merges say.

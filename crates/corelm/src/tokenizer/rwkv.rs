@@ -2,6 +2,7 @@
 //!
 //! A file writes the bytes of a token with escapes, as Python writes byte strings: `\n`, `\\`, `\xe4`.
 
+use super::encoder::Part;
 use super::hash::{Budget, TextHash};
 use super::output::Output;
 use super::prefixes::Prefixes;
@@ -70,11 +71,15 @@ impl<'a> Rwkv<'a> {
         &self,
         vocab: &Vocab<'_, '_>,
         text: &[u8],
+        part: Part,
         steps: &mut u64,
         out: &mut Output<'_>,
-    ) -> Result<(), TokenizeError> {
+    ) -> Result<usize, TokenizeError> {
         let mut rest = text;
         while let Some(&byte) = rest.first() {
+            if rest.len() < self.prefixes.longest() && !part.ends {
+                break;
+            }
             let mut longest = None;
             let n_read = self.prefixes.walk(rest.iter().copied(), |len, hash| {
                 let part = rest.get(..len).unwrap_or_default();
@@ -88,11 +93,15 @@ impl<'a> Rwkv<'a> {
                 (None, Some(unknown)) => (1, unknown),
                 (None, None) => return Err(TokenizeError::NoToken { byte }),
             };
+            let n_before = out.len();
             let start = text.len().saturating_sub(rest.len());
             out.push_at(token, start, start.saturating_add(len));
+            if out.stops_at(n_before) {
+                break;
+            }
             rest = rest.get(len..).unwrap_or_default();
         }
-        Ok(())
+        Ok(text.len().saturating_sub(rest.len()))
     }
 }
 

@@ -6,6 +6,7 @@
 
 use super::NO_TOKEN;
 use super::cache::PieceCache;
+use super::encoder::Part;
 use super::merges::{Merges, fingerprint};
 use super::output::Output;
 use super::scratch::Chain;
@@ -96,37 +97,51 @@ impl<'a, 'm> SentencePiece<'a, 'm> {
         &self,
         vocab: &Vocab<'_, '_>,
         text: &[u8],
+        part: Part,
         chain: &mut Chain<'_>,
         cache: &mut PieceCache<'_>,
         out: &mut Output<'_>,
-    ) -> Result<(), TokenizeError> {
+    ) -> Result<usize, TokenizeError> {
+        let adds_space = self.adds_space && part.begins;
         let first = out.len();
         let mut rest = text;
-        if self.adds_space {
-            // The space put before it and the first word, which is never looked up: its key has no such space.
-            let len = self.word_len(rest);
-            let (word, tail) = rest.split_at_checked(len).unwrap_or((rest, &[]));
-            self.push_char(vocab, &SPACE, chain, &mut |token| out.push(token))?;
-            self.encode_word(vocab, word, chain, |token| out.push(token))?;
-            rest = tail;
-        }
         while !rest.is_empty() {
             let len = self.word_len(rest);
             let (word, tail) = rest.split_at_checked(len).unwrap_or((rest, &[]));
-            cache.through(rest, len, out, |sink| {
-                self.encode_word(vocab, word, chain, |token| sink.push(token))
-            })?;
+            if tail.is_empty() && !part.ends {
+                break;
+            }
+            let n_before = out.len();
+            if adds_space && rest.len() == text.len() {
+                // The space put before it and the first word are never looked up: the key has no such space.
+                self.push_char(vocab, &SPACE, chain, &mut |token| out.push(token))?;
+                self.encode_word(vocab, word, chain, |token| out.push(token))?;
+            } else {
+                cache.through(rest, len, out, |sink| {
+                    self.encode_word(vocab, word, chain, |token| sink.push(token))
+                })?;
+            }
+            if out.stops_at(n_before) {
+                break;
+            }
             rest = tail;
         }
         if out.has_spans() {
-            self.locate(vocab, text, first, out);
+            self.locate(vocab, text, adds_space, first, out);
         }
-        Ok(())
+        Ok(text.len().saturating_sub(rest.len()))
     }
 
-    /// Finds the spans of the tokens of `text`, from the `first` on.
-    fn locate(&self, vocab: &Vocab<'_, '_>, text: &[u8], first: usize, out: &mut Output<'_>) {
-        let mut at_added = self.adds_space;
+    /// Finds the spans of the tokens of `text`, from the `first` on, which begins with a space put before it or not.
+    fn locate(
+        &self,
+        vocab: &Vocab<'_, '_>,
+        text: &[u8],
+        adds_space: bool,
+        first: usize,
+        out: &mut Output<'_>,
+    ) {
+        let mut at_added = adds_space;
         out.locate(first, text, |token, rest| {
             let name = vocab.text(token).unwrap_or_default();
             if vocab.kind(token) == TokenKind::Byte {

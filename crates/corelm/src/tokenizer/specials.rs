@@ -129,6 +129,34 @@ impl SpecialIndex {
         Ok(index)
     }
 
+    /// Bytes of `text` of which is certain, whatever follows, where in them such tokens lie.
+    pub fn n_certain(&self, vocab: &Vocab<'_, '_>, text: &[u8], specials: Specials<'_>) -> usize {
+        let search = self.search(vocab, text, specials);
+        // Tokens that begin before are in the text whole; none of them may reach beyond.
+        let mut end = text.len().saturating_sub(search.max.saturating_sub(1));
+        let mut at = end;
+        while let Some(before) = at.checked_sub(1).filter(|&at| at.saturating_add(search.max) > end) {
+            at = before;
+            if at.saturating_add(search.longest(at, search.max).into()) > end {
+                end = at;
+            }
+        }
+        end
+    }
+
+    fn search<'s, 'a, 'm>(
+        &'s self,
+        vocab: &'s Vocab<'a, 'm>,
+        text: &'s [u8],
+        specials: Specials<'s>,
+    ) -> Search<'s, 'a, 'm> {
+        let shape = match specials {
+            Specials::Never => &self.user_defined,
+            _ => &self.all,
+        };
+        Search { vocab, text, specials, shape, max: usize::from(shape.lengths.max()) }
+    }
+
     /// Writes into `marks`, one for each byte of `text`, where tokens lie; false when there is none and `marks` mean
     /// nothing.
     ///
@@ -140,11 +168,7 @@ impl SpecialIndex {
         specials: Specials<'_>,
         marks: &mut [u16],
     ) -> bool {
-        let shape = match specials {
-            Specials::Never => &self.user_defined,
-            _ => &self.all,
-        };
-        let search = Search { vocab, text, specials, shape, max: usize::from(shape.lengths.max()) };
+        let search = self.search(vocab, text, specials);
         let mut lengths = ByteSet::default();
         if search.max == 0 {
             return false;

@@ -13,6 +13,7 @@ mod normalize;
 pub use lattice::{Lattice, Size};
 
 use super::NO_TOKEN;
+use super::encoder::Part;
 use super::output::Output;
 use super::prefixes::Prefixes;
 use super::scores::Scores;
@@ -92,10 +93,15 @@ impl<'a, 'm> Unigram<'a, 'm> {
         &self,
         vocab: &Vocab<'_, '_>,
         text: &[u8],
+        part: Part,
         lattice: &mut Lattice<'_>,
         steps: &mut u64,
         out: &mut Output<'_>,
-    ) -> Result<(), TokenizeError> {
+    ) -> Result<usize, TokenizeError> {
+        if !part.ends || text.is_empty() {
+            return Ok(0); // what follows can change all of it
+        }
+        let n_before = out.len();
         let mut normalized = self.normalizer.run(vocab, text);
         lattice.start(self.size(), text.len())?;
         loop {
@@ -109,7 +115,8 @@ impl<'a, 'm> Unigram<'a, 'm> {
             lattice.advance(len);
         }
         lattice.turn(|link| n_chars(vocab, link));
-        self.give(vocab, text, lattice, out)
+        self.give(vocab, text, lattice, out)?;
+        Ok(if out.stops_at(n_before) { 0 } else { text.len() })
     }
 
     /// Offers all ways that go on from here, with the score of the way to here: every token that `rest` begins with,

@@ -5,6 +5,7 @@
 //! dropped, as llama.cpp drops the U+FFFD it reads for them; but it reads overlong forms as the characters they spell,
 //! which would let `.` through a filter as C0 AE, and stops the program at code points above U+10FFFF.
 
+use super::encoder::Part;
 use super::fold::{Fold, Kind};
 use super::output::Output;
 use super::prefixes::Prefixes;
@@ -60,12 +61,15 @@ impl<'a> WordPiece<'a> {
         &self,
         vocab: &Vocab<'_, '_>,
         text: &[u8],
+        part: Part,
         steps: &mut u64,
         out: &mut Output<'_>,
-    ) -> Result<(), TokenizeError> {
+    ) -> Result<usize, TokenizeError> {
         let mut rest = text;
         while let Some((word, tail)) = self.first_word(rest) {
-            rest = tail;
+            if tail.is_empty() && !part.ends {
+                break;
+            }
             let n_before = out.len();
             let end = text.len().saturating_sub(tail.len());
             let start = end.saturating_sub(word.len());
@@ -74,8 +78,12 @@ impl<'a> WordPiece<'a> {
                 let byte = word.first().copied().unwrap_or_default();
                 out.push_at(self.unknown.ok_or(TokenizeError::NoToken { byte })?, start, end);
             }
+            if out.stops_at(n_before) {
+                break;
+            }
+            rest = tail;
         }
-        Ok(())
+        Ok(text.len().saturating_sub(rest.len()))
     }
 
     /// The first word of a text, and what is behind it.

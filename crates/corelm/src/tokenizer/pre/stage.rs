@@ -94,6 +94,37 @@ impl Stage {
             Self::Indents => cut(text, at, ends, |text, at, _| chameleon::indents(text, at)),
         }
     }
+
+    /// How many runs of characters of a kind must stand behind the end of a piece, the last of which may go on, so that no
+    /// text behind them changes the piece: see [`certain`](super::certain).
+    pub fn looks_ahead(self) -> usize {
+        match self {
+            // `<`, letters, `:`, digits and `>`
+            Self::Sentinels => 5,
+            // An apostrophe and letters, or a space and what follows it.
+            Self::Gpt2
+            | Self::Llama3
+            | Self::Qwen2
+            | Self::Words(_)
+            | Self::KimiK2
+            | Self::Punctuated(_)
+            | Self::Deepseek(_)
+            | Self::LedByBlank(_) => 3,
+            Self::Each(_)
+            | Self::Runs(_)
+            | Self::RunsOf(_)
+            | Self::Threes(_)
+            | Self::Lines
+            | Self::Triples
+            | Self::Grouped
+            | Self::GroupedTriples
+            | Self::Numbers
+            | Self::NumbersByThrees
+            | Self::WhiteByPowers
+            | Self::Images
+            | Self::Indents => 1,
+        }
+    }
 }
 
 /// As [`Stage::cut`]; `scan` gives where the piece ends that begins at a place. Each scanner has such a loop of its own.
