@@ -211,11 +211,20 @@ pub struct TokenizeArgs {
     /// Put the model's end-of-text token last.
     #[arg(long)]
     pub eos: bool,
+    /// Print with each token the bytes of the text that it stands for: `start..end`, in JSON `[id, start, end]`.
+    #[arg(long, conflicts_with = "ids")]
+    pub spans: bool,
+    /// Cut the text to as many tokens at most, BOS and EOS among them, and say so on standard error.
+    #[arg(long, value_name = "N")]
+    pub max_tokens: Option<usize>,
+    /// Print tokens, one a line, as soon as no text that may follow on standard input changes them.
+    #[arg(long, conflicts_with_all = ["json", "spans", "max_tokens", "hex_lines", "text"])]
+    pub stream: bool,
     /// Standard input holds one text a line in hexadecimal; print one JSON array a line.
     #[arg(long, conflicts_with_all = ["ids", "text"])]
     pub hex_lines: bool,
     /// The text is a conversation, `[{"role": "user", "content": "…"}, …]`, for the model's chat template.
-    #[arg(long, conflicts_with_all = ["special", "bos", "eos", "hex_lines"])]
+    #[arg(long, conflicts_with_all = ["special", "bos", "eos", "hex_lines", "spans", "max_tokens", "stream"])]
     pub chat: bool,
     /// With `--chat`: do not ask for an answer.
     #[arg(long, requires = "chat")]

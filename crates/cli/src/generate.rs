@@ -22,8 +22,7 @@ pub fn run(args: &GenerateArgs) -> Outcome {
     with_session(&args.model, args.sampling.config(), |loaded| {
         let Loaded { session, tokenizer, sampler, .. } = loaded;
         let specials = if args.no_special { Specials::Never } else { Specials::All };
-        let prompt =
-            encode(tokenizer, &text, specials, tokenizer.bos().filter(|_| tokenizer.add_bos()), None)?;
+        let prompt = encode(tokenizer, &text, specials, tokenizer.bos().filter(|_| tokenizer.add_bos()))?;
         let stop: Vec<&str> = args.stop.iter().map(String::as_str).collect();
         let until =
             GenerationConfig { max_tokens: args.n_predict, stop: &stop, ignores_eog: args.ignore_eos };

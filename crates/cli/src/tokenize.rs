@@ -1,12 +1,14 @@
 //! `corelm tokenize`: turns text into ids.
 
+mod stream;
+
 use std::fmt::Display;
 use std::io::{self, BufRead, Read, Write};
 use std::path::Path;
 
-use corelm::tokenizer::Pre;
+use corelm::tokenizer::{Pre, Span};
 use corelm::{Arena, Image, Layout, Role, Specials, Token, TokenizeError, Tokenizer};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::args::TokenizeArgs;
 use crate::chat_template::{Said, Template};
@@ -18,38 +20,90 @@ use crate::output::Output;
 pub fn run(args: &TokenizeArgs) -> Outcome {
     with_vocabulary(&args.model, args.pre, |image, tokenizer| {
         let specials = if args.special { Specials::All } else { Specials::Never };
-        let (bos, eos) = (tokenizer.bos().filter(|_| args.bos), tokenizer.eos().filter(|_| args.eos));
+        let ends = Ends {
+            bos: tokenizer.bos().filter(|_| args.bos),
+            eos: tokenizer.eos().filter(|_| args.eos),
+            max_tokens: args.max_tokens.unwrap_or(usize::MAX),
+        };
         let mut out = Output::new();
         if args.hex_lines {
             for line in io::stdin().lock().lines() {
                 let line = line.map_err(|error| Failure::because("cannot read standard input", error))?;
-                let ids = encode(tokenizer, &from_hex(line.trim())?, specials, bos, eos)?;
-                writeln!(out, "{}", json_array(&ids))?;
+                let tokens = encode_with_spans(tokenizer, &from_hex(line.trim())?, specials, ends)?;
+                write_json(&mut out, &tokens, args.spans)?;
             }
             return Ok(out.flush()?);
+        }
+        if args.stream {
+            let mut give = |ids: &[Token]| {
+                for &id in ids {
+                    write_token(&mut out, tokenizer, id, None, args.ids)?;
+                }
+                Ok(out.flush()?)
+            };
+            give(ends.bos.as_slice())?;
+            stream::encode(tokenizer, specials, &mut io::stdin().lock(), &mut give)?;
+            return give(ends.eos.as_slice());
         }
         let text = match &args.text {
             Some(text) => text.clone().into_bytes(),
             None => read_input()?,
         };
-        let ids = if args.chat {
+        let tokens = if args.chat {
             let template = Template::choose(&args.template, image, tokenizer)?;
-            template.tokens(tokenizer, &conversation(&text)?, !args.no_generation_prompt)?
+            let ids = template.tokens(tokenizer, &conversation(&text)?, !args.no_generation_prompt)?;
+            ids.into_iter().map(|id| (id, Span::default())).collect()
         } else {
-            encode(tokenizer, &text, specials, bos, eos)?
+            encode_with_spans(tokenizer, &text, specials, ends)?
         };
         if args.json {
-            writeln!(out, "{}", json_array(&ids))?;
+            write_json(&mut out, &tokens, args.spans)?;
         } else if args.ids {
-            let words: Vec<String> = ids.iter().map(Token::to_string).collect();
+            let words: Vec<String> = tokens.iter().map(|(id, _)| id.to_string()).collect();
             writeln!(out, "{}", words.join(" "))?;
         } else {
-            for &id in &ids {
-                writeln!(out, "{id:>7} {:?}", String::from_utf8_lossy(&piece(tokenizer, id)))?;
+            for (id, span) in tokens {
+                write_token(&mut out, tokenizer, id, args.spans.then_some(span), false)?;
             }
         }
         Ok(out.flush()?)
     })
+}
+
+/// One token on a line: the id alone, or with its text.
+fn write_token(
+    out: &mut Output,
+    tokenizer: &Tokenizer<'_, '_>,
+    id: Token,
+    span: Option<Span>,
+    is_alone: bool,
+) -> io::Result<()> {
+    if is_alone {
+        return writeln!(out, "{id}");
+    }
+    let piece = piece(tokenizer, id);
+    let piece = String::from_utf8_lossy(&piece);
+    match span {
+        Some(Span { start, end }) => writeln!(out, "{id:>7} {:>15} {piece:?}", format!("{start}..{end}")),
+        None => writeln!(out, "{id:>7} {piece:?}"),
+    }
+}
+
+/// What goes around the tokens of a text, and how many they may be with it.
+#[derive(Clone, Copy)]
+struct Ends {
+    bos: Option<Token>,
+    eos: Option<Token>,
+    max_tokens: usize,
+}
+
+/// Ids, or `[id, start, end]` of each, as one line of JSON.
+fn write_json(out: &mut Output, tokens: &[(Token, Span)], spans: bool) -> io::Result<()> {
+    let json: Value = match spans {
+        true => tokens.iter().map(|(id, span)| json!([id, span.start, span.end])).collect(),
+        false => tokens.iter().map(|&(id, _)| id).collect(),
+    };
+    writeln!(out, "{json}")
 }
 
 /// As [`with_vocabulary`], the tokenizer alone.
@@ -105,37 +159,53 @@ pub fn read_input() -> Outcome<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The ids of `text` between those of `bos` and `eos`.
+/// The ids of `text` behind that of `bos`.
 pub fn encode(
     tokenizer: &Tokenizer<'_, '_>,
     text: &[u8],
     specials: Specials<'_>,
     bos: Option<Token>,
-    eos: Option<Token>,
 ) -> Outcome<Vec<Token>> {
+    let ends = Ends { bos, eos: None, max_tokens: usize::MAX };
+    Ok(encode_with_spans(tokenizer, text, specials, ends)?.into_iter().map(|(id, _)| id).collect())
+}
+
+/// The tokens of `text`, each with the bytes that it stands for, and of its ends; the text is cut to as many as there is
+/// room for.
+fn encode_with_spans(
+    tokenizer: &Tokenizer<'_, '_>,
+    text: &[u8],
+    specials: Specials<'_>,
+    Ends { bos, eos, max_tokens }: Ends,
+) -> Outcome<Vec<(Token, Span)>> {
     let layout = tokenizer.scratch_layout(text.len(), Layout::new()).map_err(Failure::says)?;
     let mut memory = Region::new(layout.bytes())?;
     let mut scratch =
         tokenizer.scratch(text.len(), &mut Arena::new(memory.bytes())).map_err(Failure::says)?;
-    let mut ids: Vec<Token> = bos.into_iter().collect();
-    let n_front = ids.len();
+    let mut encode = |len: usize| {
+        let (mut ids, mut spans) = (vec![0; len], vec![Span::default(); len]);
+        let n = tokenizer.encode_with_spans(text, specials, &mut scratch, &mut ids, &mut spans);
+        (n, ids.into_iter().zip(spans).collect::<Vec<_>>())
+    };
+    let n_ends = usize::from(bos.is_some()) + usize::from(eos.is_some());
+    let no_room = || Failure::Usage(format!("--max-tokens {max_tokens} has no room for BOS and EOS"));
+    let room = max_tokens.checked_sub(n_ends).ok_or_else(no_room)?;
     // A token of text has at least one byte; the space put before it may be one more.
-    ids.resize(n_front + text.len() + 1, 0);
-    let n = match tokenizer.encode(text, specials, &mut scratch, &mut ids[n_front..]) {
+    let (n, mut tokens) = match encode(room.min(text.len() + 1)) {
+        (Err(TokenizeError::OutputFull { need, have }), _) if have < room => encode(room.min(need)),
+        others => others,
+    };
+    let behind = Span { start: text.len(), end: text.len() };
+    match n {
+        Ok(n) => tokens.truncate(n),
         Err(TokenizeError::OutputFull { need, .. }) => {
-            ids.resize(n_front + need, 0);
-            tokenizer.encode(text, specials, &mut scratch, &mut ids[n_front..])
+            let end = tokens.last().map_or(0, |(_, span)| span.end);
+            eprintln!("corelm: cut to {} of {need} tokens, {end} of {} bytes", tokens.len(), text.len());
         }
-        other => other,
+        Err(error) => return Err(Failure::says(error)),
     }
-    .map_err(Failure::says)?;
-    ids.truncate(n_front + n);
-    ids.extend(eos);
-    Ok(ids)
-}
-
-fn json_array(ids: &[Token]) -> String {
-    serde_json::Value::from(ids).to_string()
+    let bos = bos.map(|bos| (bos, Span::default()));
+    Ok(bos.into_iter().chain(tokens).chain(eos.map(|eos| (eos, behind))).collect())
 }
 
 /// The bytes that `line` writes in hexadecimal.

@@ -3,7 +3,7 @@
 #[path = "command/common.rs"]
 mod common;
 
-use common::{assert_refused, corelm, golden, shared, status_and_output};
+use common::{assert_refused, corelm, corelm_with_input, golden, shared, status_and_output};
 use serde_json::Value;
 
 #[test]
@@ -177,6 +177,50 @@ fn a_pre_tokenizer_can_be_given_by_name() {
     for command in ["tokenize", "detokenize", "generate"] {
         assert_refused(&[command, "-m", model, "--pre", "gpt2"], 2, "llama-bpe");
     }
+}
+
+#[test]
+fn tokens_have_spans_and_texts_are_cut_between_them() {
+    let Some(model) = shared("tokenizers/ggml-vocab-gpt-2.gguf") else { return };
+    let model = model.to_str().unwrap();
+    let tokenize = |more: &[&str]| corelm(&[&["tokenize", "-m", model], more].concat());
+    let output = |more: &[&str]| String::from_utf8(tokenize(more).stdout).unwrap();
+    let line = |id, span, piece| format!("{id:>7} {span:>15} {piece:?}\n");
+    let lines = line(31373, "0..5", "hello") + &line(995, "5..11", " world");
+    assert_eq!(output(&["--spans", "hello world"]), lines);
+    assert_eq!(
+        output(&["--spans", "--json", "--bos", "hello world"]),
+        "[[50256,0,0],[31373,0,5],[995,5,11]]\n"
+    );
+    let cut = tokenize(&["--max-tokens", "2", "--eos", "--json", "--spans", "hello world"]);
+    assert_eq!(String::from_utf8(cut.stdout).unwrap(), "[[31373,0,5],[50256,11,11]]\n");
+    assert_eq!(String::from_utf8(cut.stderr).unwrap(), "corelm: cut to 1 of 2 tokens, 5 of 11 bytes\n");
+    assert_eq!(cut.status.code(), Some(0));
+    assert_eq!(output(&["--max-tokens", "2", "--ids", "hello world"]), "31373 995\n");
+    let refused = ["tokenize", "-m", model, "--max-tokens", "1", "--bos", "--eos", "x"];
+    assert_refused(&refused, 2, "has no room for BOS and EOS");
+    let input = b"68656c6c6f20776f726c64\n\n";
+    let lines = corelm_with_input(&["tokenize", "-m", model, "--hex-lines", "--spans"], input);
+    assert_eq!(String::from_utf8(lines.stdout).unwrap(), "[[31373,0,5],[995,5,11]]\n[]\n");
+}
+
+#[test]
+fn a_stream_has_the_ids_of_the_text() {
+    let Some(model) = shared("tokenizers/ggml-vocab-gpt-2.gguf") else { return };
+    let words = ["tokenize", "-m", model.to_str().unwrap(), "--ids", "--bos", "--eos"];
+    let text = ["The kernel's log; ".repeat(20_000), "a".repeat(300_000), "字 <|endoftext|>".into()].concat();
+    let ids = |more: &[&str]| {
+        let output = corelm_with_input(&[&words[..], more].concat(), text.as_bytes());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let ids: Vec<u32> = String::from_utf8(output.stdout)
+            .unwrap()
+            .split_whitespace()
+            .map(|id| id.parse().unwrap())
+            .collect();
+        ids
+    };
+    assert_eq!(ids(&["--stream"]), ids(&[]));
+    assert_eq!(ids(&["--stream", "--special"]), ids(&["--special"]));
 }
 
 #[test]
