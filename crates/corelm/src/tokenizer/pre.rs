@@ -114,3 +114,49 @@ impl fmt::Debug for Pre {
         f.debug_tuple("Pre").field(&self.name).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use std::vec::Vec;
+
+    /// The pieces of a text, which must be all of it.
+    pub fn pieces<'t>(name: &str, text: &'t str) -> Vec<&'t str> {
+        let pre = Pre::by_name(name.as_bytes()).unwrap();
+        let pieces: Vec<_> =
+            pre.pieces(text.as_bytes()).map(|piece| str::from_utf8(piece).unwrap()).collect();
+        assert_eq!(pieces.concat(), text);
+        pieces
+    }
+
+    #[test]
+    fn names_are_known_once() {
+        let names: Vec<_> = Pre::names().collect();
+        for name in &names {
+            assert_eq!(names.iter().filter(|other| *other == name).count(), 1, "{name}");
+            let pre = Pre::by_name(name.as_bytes()).unwrap();
+            assert_eq!(pre.name(), *name);
+            assert!((1..=stage::MAX_STAGES).contains(&pre.family.stages.len()), "{name}");
+        }
+        for name in ["", "llama", "LLAMA-BPE", "llama-bpe ", "gpt2"] {
+            assert!(Pre::by_name(name.as_bytes()).is_none(), "{name}");
+        }
+        assert_eq!(std::format!("{:?}", Pre::by_name(b"tekken")), "Some(Pre(\"tekken\"))");
+    }
+
+    /// Every pair of bytes, behind each other and behind text that a look ahead takes.
+    #[test]
+    fn any_bytes_are_cut_into_pieces() {
+        let mut text: Vec<u8> = (0..=255).flat_map(|a| (0..=255).flat_map(move |b| [a, b])).collect();
+        text.splice(0..0, b"Some words, and numbers: 1234567 ".repeat(8));
+        for family in names::FAMILIES {
+            let pre = Pre { name: "", family };
+            for text in [&text[..], &text[1..], b"", b"\xff"] {
+                let pieces: Vec<_> = pre.pieces(text).collect();
+                assert!(pieces.iter().all(|piece| !piece.is_empty()), "{:?}", family.names);
+                assert_eq!(pieces.concat(), text, "{:?}", family.names);
+            }
+        }
+    }
+}

@@ -9,7 +9,7 @@ pub struct Ahead {
     start: usize,
     /// From here on too few of them are known.
     end: usize,
-    /// A bit for each of 64 bytes, set for ASCII letters. None is set when others than ASCII characters are among them.
+    /// A bit for each of 64 bytes, set for ASCII letters.
     letters: u64,
 }
 
@@ -43,4 +43,33 @@ fn letters(text: &[u8], start: usize) -> u64 {
     // The low bits of eight bytes next to each other: bit 8i moves to bit 56 + i.
     let bits = |chunk: &[u8; 8]| u64::from_le_bytes(*chunk).wrapping_mul(0x0102_0408_1020_4080) >> 56;
     chunks.iter().rev().fold(0, |all, chunk| all << 8 | bits(chunk))
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use std::vec::Vec;
+
+    /// Words of many lengths at many places: those that are found are right.
+    #[test]
+    fn words_are_whole() {
+        let mut text: Vec<u8> = Vec::new();
+        for n in 0..400 {
+            text.extend(std::iter::repeat_n(b"az"[n % 2], n * 7 % 19));
+            text.extend_from_slice([" ", "1", " ", "  ", "'", "字"][n * 11 % 6].as_bytes());
+        }
+        let (mut ahead, mut at, mut n_found) = (Ahead::default(), 0, 0);
+        while at < text.len() {
+            let body = at + usize::from(text[at] == b' ');
+            let end = body + text[body..].iter().take_while(|byte| byte.is_ascii_alphabetic()).count();
+            if let Some(found) = ahead.word(&text, at, |byte| byte == b' ') {
+                assert!(found == end && end > body && text[end].is_ascii(), "{at}");
+                n_found += 1;
+            }
+            at = end.max(at + 1);
+        }
+        assert!(n_found > 200, "{n_found}");
+        assert_eq!(ahead.word(b"", 0, |_| true), None);
+    }
 }

@@ -60,3 +60,21 @@ fn find(text: &[u8], at: usize, begins: impl Fn(u8) -> bool, len: impl Fn(&[u8])
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::tokenizer::pre::tests::pieces;
+
+    #[test]
+    fn pieces_are_those_of_the_expressions() {
+        let split = |text| pieces("chameleon", text);
+        assert_eq!(split("aIMGIMGIMGIABZb"), ["aIMG", "IMGIMGIABZ", "b"]);
+        assert_eq!(split("IMGIMGABCDEZ"), ["IMGIMGABCDEZ"]);
+        assert_eq!(split("a       b\t\nc"), ["a", "    ", "  ", " b", "\t", "\n", "c"]);
+        assert_eq!(split("it's 12"), ["it", "'", "s", " ", "1", "2"]);
+        // A sentinel does not stay whole: what comes behind takes out digits and signs.
+        assert_eq!(split("x<sentinel:12>y"), ["x", "<", "sentinel", ":", "1", "2", ">", "y"]);
+        let ends = [0, 1, 14].map(|at| super::sentinels(b"x<sentinel:12><sentinel:>", at));
+        assert_eq!(ends, [1, 14, 25]);
+    }
+}

@@ -137,3 +137,28 @@ impl Deepseek {
         ((kind, DEEPSEEK_CJK.has(code)), next)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::tokenizer::pre::tests::pieces;
+
+    #[test]
+    fn coder_takes_out_one_kind_after_the_other() {
+        let split = |text| pieces("deepseek-coder", text);
+        let want = ["if", " x", " == ", "1", "0", ":", "\n", " ", " y", " =", " [", "1", "]"];
+        assert_eq!(split("if x == 10:\n  y = [1]"), want);
+        assert_eq!(split(" 中a  ，b"), [" ", "中", "a", " ", " ，", "b"]);
+        assert_eq!(split("\r\n\t\tx  "), ["\r", "\n", "\t", "\tx", "  "]);
+        assert_eq!(split("+ 、x"), ["+", " ", "、", "x"]);
+    }
+
+    #[test]
+    fn llm_takes_signs_out_of_words_too() {
+        let split = |text| pieces("deepseek-llm", text);
+        assert_eq!(split(" héllo, wörld 123"), [" h", "é", "llo", ",", " w", "ö", "rld", " ", "123"]);
+        assert_eq!(split("§  a § "), ["§", " ", " a", " §", " "]);
+        assert_eq!(split("12  34 中"), ["12", "  ", "34", " ", "中"]);
+        assert_eq!(split("\u{3000}\u{3000}。ẁ é"), ["\u{3000}", "\u{3000}", "。", "ẁ", " é"]);
+        assert_eq!(split("x \n y"), ["x", " ", "\n", " y"]);
+    }
+}

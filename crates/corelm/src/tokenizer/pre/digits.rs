@@ -53,3 +53,26 @@ pub fn numbers(text: &[u8], at: usize) -> usize {
 pub fn numbers_by_threes(text: &[u8], at: usize) -> usize {
     up_to_three(text, NUMBERS.find(text, at), &NUMBERS)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::tokenizer::pre::tests::pieces;
+
+    #[test]
+    fn groups_are_counted_from_the_end() {
+        let split = |text| pieces("superbpe", text);
+        assert_eq!(split("a 1234567 12"), ["a ", "1", "234", "567", " ", "12"]);
+        assert_eq!(split("123456"), ["123", "456"]);
+        assert_eq!(split("٣12345٤123x"), ["٣12", "345٤", "123", "x"]);
+        assert_eq!(split("123456٤12"), ["123", "456٤12"]);
+    }
+
+    #[test]
+    fn text_before_a_number_goes_with_its_first_group() {
+        // So white space in front of it is not at the end of a text.
+        assert_eq!(pieces("tiny_aya", "a  12345"), ["a", " ", " ", "12", "345"]);
+        assert_eq!(pieces("tiny_aya", "  123456 "), [" ", " ", "123", "456", " "]);
+        assert_eq!(pieces("afmoe", "\u{1}12345a"), ["\u{1}12", "345", "a"]);
+        assert_eq!(pieces("afmoe", "カ字ab ไท1"), ["カ字", "ab", " ", "ไ", "ท", "1"]);
+    }
+}

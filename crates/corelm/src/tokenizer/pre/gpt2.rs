@@ -20,3 +20,32 @@ pub fn gpt2(text: &[u8], at: usize, ahead: &mut Ahead) -> usize {
         white(text, at)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::tokenizer::pre::tests::pieces;
+
+    #[test]
+    fn pieces_are_those_of_the_expression() {
+        let split = |text| pieces("gpt-2", text);
+        assert_eq!(
+            split("Hello, world's  end\n\n x"),
+            ["Hello", ",", " world", "'s", " ", " end", "\n\n", " x"]
+        );
+        assert_eq!(
+            split("we'LL don't I'm 12345 ½x"),
+            ["we", "'", "LL", " don", "'t", " I", "'m", " 12345", " ½", "x"]
+        );
+        assert_eq!(split("a   "), ["a", "   "]);
+        assert_eq!(split("  \u{a0}\u{3000}x"), ["  \u{a0}", "\u{3000}", "x"]);
+        assert_eq!(split("e\u{301} '"), ["e", "\u{301}", " '"]);
+    }
+
+    #[test]
+    fn what_is_taken_out_first_ends_texts() {
+        assert_eq!(pieces("starcoder", "a  12 b's½"), ["a", "  ", "1", "2", " b", "'s", "½"]);
+        assert_eq!(pieces("falcon", "x  1234!=a's"), ["x", " ", " ", "123", "4", "!=", "a", "'", "s"]);
+        assert_eq!(pieces("falcon", " 12 +1"), [" 12", " ", "+", "1"]);
+        assert_eq!(pieces("default", " 12 1٣234`+"), [" ", "12", " ", "1٣", "234", "`", "+"]);
+    }
+}

@@ -58,3 +58,28 @@ pub fn lines(text: &[u8], at: usize) -> usize {
     let is_newline = text.get(at) == Some(&b'\n');
     at + after(text, at).iter().take_while(|&&byte| (byte == b'\n') == is_newline).count()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tokenizer::pre::ranges::{HAN_AND_KANA, HANGUL, NUMBERS};
+    use crate::tokenizer::pre::tests::pieces;
+
+    #[test]
+    fn matches_and_gaps_are_pieces() {
+        let text = "a12٣4b".as_bytes();
+        assert_eq!([0, 1, 2, 6].map(|at| each(text, at, &NUMBERS)), [1, 2, 3, 7]);
+        assert_eq!([0, 1, 6].map(|at| runs(text, at, &NUMBERS)), [1, 6, 7]);
+        assert_eq!([0, 1, 5].map(|at| threes(text, at, &NUMBERS)), [1, 5, 6]);
+        let text = "abcdefgh가나字a".as_bytes();
+        let ends = [0, 8, 14, 17].map(|at| runs_of(text, at, &[&HANGUL, &HAN_AND_KANA]));
+        assert_eq!(ends, [8, 14, 17, 18]);
+    }
+
+    #[test]
+    fn words_of_bloom_are_all_but_some_signs() {
+        assert_eq!(pieces("bloom", "a-b  c,d (e…)"), ["a-b", " ", " c", ",", "d", " (", "e", "…)"]);
+        assert_eq!(pieces("bloom", " \u{3000}x "), [" \u{3000}", "x", " "]);
+        assert_eq!(pieces("viking", "a1 12"), ["a", "1", " ", "1", "2"]);
+    }
+}

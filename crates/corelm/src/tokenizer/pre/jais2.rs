@@ -20,3 +20,21 @@ pub fn white_by_powers(text: &[u8], at: usize) -> usize {
         _ => text.len(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use crate::tokenizer::pre::tests::pieces;
+    use std::vec::Vec;
+
+    #[test]
+    fn white_space_is_cut_by_powers_of_two() {
+        let lens = |text: &str| pieces("jais-2", text).iter().map(|piece| piece.len()).collect::<Vec<_>>();
+        assert_eq!(lens(&(" ".repeat(15) + "x")), [8, 4, 2, 2]);
+        assert_eq!(lens(&" ".repeat(15)), [8, 4, 2, 1]);
+        assert_eq!(lens(&(" ".repeat(1300) + "1")), [512, 512, 256, 16, 2, 1, 1, 1]);
+        assert_eq!(lens("\u{3000}\u{3000}\u{3000}x"), [6, 4]);
+        assert_eq!(lens("      \n     x"), [7, 4, 2]);
+        assert_eq!(lens("x !"), [1, 2]);
+    }
+}

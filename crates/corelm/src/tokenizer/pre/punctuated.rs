@@ -61,3 +61,21 @@ fn unmatched(text: &[u8], at: usize) -> usize {
         at = next;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::tokenizer::pre::tests::pieces;
+
+    #[test]
+    fn pieces_are_those_of_the_expressions() {
+        let split = |text| pieces("deepseek-v3", text);
+        assert_eq!(split("x.foo() 'é'"), ["x", ".foo", "()", " '", "é", "'"]);
+        assert_eq!(split(" ..com\n\n a\u{301}"), [" ..", "com", "\n\n", " a\u{301}"]);
+        assert_eq!(split("!!\r\n\n x\n"), ["!!\r\n\n", " x", "\n"]);
+        assert_eq!(split("a 1234中文ひら5"), ["a", " ", "123", "4", "中文ひら", "5"]);
+        assert_eq!(split("“字”  \u{1}\u{2}a"), ["“", "字", "”", " ", " ", "\u{1}", "\u{2}a"]);
+        assert_eq!(split("\u{1}\u{2}"), ["\u{1}\u{2}"]);
+        let split = |text| pieces("spark2_5", text);
+        assert_eq!(split("!!\r\n x \n1234"), ["!!", "\r", "\n", " x", " \n", "1", "2", "3", "4"]);
+    }
+}

@@ -143,7 +143,7 @@ fn cut(text: &[u8], at: usize, ends: &mut [usize], scan: impl Fn(&[u8], usize, &
 }
 
 /// No pre-tokenizer has more expressions.
-const MAX_STAGES: usize = 6;
+pub const MAX_STAGES: usize = 6;
 
 /// The pieces of a text: one after the other they are the text, and none is empty.
 #[derive(Clone, Debug)]
@@ -180,7 +180,7 @@ impl<const N: usize> Cuts<N> {
                     stage.cut(text, start, &mut self.ends);
                     self.at = 0;
                     // A scanner that did not move would not end: all that is left is a piece then.
-                    return if self.ends[0] > start { self.ends[0] } else { text.len() };
+                    return self.ends.first().copied().filter(|&end| end > start).unwrap_or(text.len());
                 }
             }
         }

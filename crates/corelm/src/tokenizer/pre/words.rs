@@ -211,3 +211,78 @@ impl Tail {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::tokenizer::pre::tests::pieces;
+
+    #[test]
+    fn llama_3_and_its_like_differ_in_digits() {
+        let split = |text| pieces("llama-bpe", text);
+        assert_eq!(split("we'LL (x)\r\n\r\ny"), ["we", "'LL", " (", "x", ")\r\n\r\n", "y"]);
+        assert_eq!(split("1234567 89"), ["123", "456", "7", " ", "89"]);
+        assert_eq!(split(" \n \n  x\ty"), [" \n \n", " ", " x", "\ty"]);
+        assert_eq!(split("\nx"), ["\n", "x"]);
+        assert_eq!(split("'hello '' \u{3000}字"), ["'hello", " ''", " ", "\u{3000}字"]);
+        assert_eq!(split("'ſ e\u{301}a"), ["'ſ", " e", "\u{301}a"]);
+        assert_eq!(pieces("qwen2", "1234 a"), ["1", "2", "3", "4", " a"]);
+        assert_eq!(pieces("minicpm5", "1234  5"), ["123", "4", "  ", "5"]);
+    }
+
+    #[test]
+    fn what_is_behind_words_and_signs_differs() {
+        assert_eq!(pieces("qwen2", "it'sa"), ["it", "'s", "a"]);
+        assert_eq!(pieces("ufakzeka", "it'sa"), ["it", "'sa"]);
+        assert_eq!(pieces("qwen2", "!\n\nx"), ["!\n\n", "x"]);
+        assert_eq!(pieces("seed-coder", "!\n\nx"), ["!", "\n\n", "x"]);
+        assert_eq!(pieces("exaone-moe", "!\n\nx"), ["!\n", "\n", "x"]);
+        assert_eq!(pieces("gpt-4o", "!\n/\nx"), ["!\n/\n", "x"]);
+        assert_eq!(pieces("laguna", "!\n\nx \n"), ["!", "\n\n", "x", " ", "\n"]);
+    }
+
+    #[test]
+    fn marks_and_joiners_are_of_words_or_not() {
+        assert_eq!(pieces("qwen2", "e\u{301}e"), ["e", "\u{301}e"]);
+        assert_eq!(pieces("qwen35", "e\u{301}e"), ["e\u{301}e"]);
+        assert_eq!(pieces("qwen35", "!\u{301}!\u{301}"), ["!\u{301}", "!\u{301}"]);
+        assert_eq!(pieces("qwen35", "!!\u{301}"), ["!!", "\u{301}"]);
+        let word = "\u{200d}a\u{200c}\u{301}";
+        assert_eq!(pieces("k2-horizon", "\u{200d}a\u{200c}\u{301}1'ſa"), [word, "1", "'ſ", "a"]);
+        assert_eq!(pieces("k2-horizon", "!!\u{301}"), ["!!\u{301}"]);
+    }
+
+    #[test]
+    fn capitals_begin_words() {
+        let split = |text| pieces("tekken", text);
+        assert_eq!(split("HelloWORLDfoo Bar"), ["Hello", "WORLDfoo", " Bar"]);
+        assert_eq!(split("(HTTPServer)"), ["(HTTPServer", ")"]);
+        assert_eq!(split("aBC DE"), ["a", "BC", " DE"]);
+        // Letters beyond ASCII are small and capital.
+        assert_eq!(split("ÉABC"), ["É", "ABC"]);
+        assert_eq!(split("ABÉCD!"), ["ABÉ", "CD", "!"]);
+        assert_eq!(split("ABÉcdéF"), ["ABÉcdé", "F"]);
+        assert_eq!(split("We'Re 12"), ["We", "'Re", " ", "1", "2"]);
+        assert_eq!(pieces("gpt-4o", "We'Re 1234"), ["We'Re", " ", "123", "4"]);
+        assert_eq!(pieces("gpt-4o", "e\u{301}A"), ["e", "\u{301}A"]);
+        let split = |text| pieces("granite-embed-multi-97m", text);
+        assert_eq!(split("e\u{301}AB \u{301}AB"), ["e\u{301}", "AB", " \u{301}", "AB"]);
+    }
+
+    #[test]
+    fn case_is_nothing_where_expressions_ask_for_kinds_of_letters() {
+        assert_eq!(pieces("youtu", "HelloWORLD's 12"), ["HelloWORLD's", " ", "1", "2"]);
+        assert_eq!(pieces("youtu", "ab「字ひ」ㄅ가ㄱ!"), ["ab", "「", "字ひ", "」", "ㄅ", "가ㄱ", "!"]);
+    }
+
+    #[test]
+    fn phrases_are_words_with_spaces_between() {
+        let split = |text| pieces("exaone-moe", text);
+        assert_eq!(split("to be or  not to\u{301} be1"), ["to be or", " ", " not to\u{301} be", "1"]);
+    }
+
+    #[test]
+    fn ideographs_are_apart() {
+        assert_eq!(pieces("kimi-k2", "ab中文cd's 中é"), ["ab", "中文", "cd's", " ", "中", "é"]);
+        assert_eq!(pieces("kimi-k2", "!中1234"), ["!", "中", "123", "4"]);
+    }
+}
