@@ -70,10 +70,13 @@ pub struct Tokenizer<'a, 'm> {
     model: Model<'a, 'm>,
     bounds: Bounds,
     /// [`NO_TOKEN`] for those that the vocabulary has not.
-    ends: [Token; names::ENDS.len() + 3],
+    ends: [Token; N_ENDS],
     /// Tells this tokenizer from others whose tokens the same scratch may have kept.
     fingerprint: u64,
 }
+
+/// EOS and the ends that keys name, those of what was filled in, and those known by their texts.
+const N_ENDS: usize = 3 + names::FILL_IN_ENDS.len() + names::ENDS.len();
 
 /// Not below any vocabulary size.
 const NO_TOKEN: Token = Token::MAX;
@@ -117,10 +120,15 @@ impl<'a, 'm> Tokenizer<'a, 'm> {
             _ => bounds.eos,
         };
         let named_ends = [eos, id("tokenizer.ggml.eot_token_id")?, id("tokenizer.ggml.eom_token_id")?];
-        let other_ends = names::ENDS.iter().map(|text| vocab.find(text.as_bytes()));
-        let mut ends = [NO_TOKEN; names::ENDS.len() + 3];
-        for (end, token) in ends.iter_mut().zip(named_ends.into_iter().chain(other_ends).flatten()) {
-            *end = token;
+        let find = |text: &&str| vocab.find(text.as_bytes());
+        let mut ends = [NO_TOKEN; N_ENDS];
+        let mut slots = ends.iter_mut();
+        let mut note = |token: Option<Token>| slots.next().zip(token).map(|(slot, token)| *slot = token);
+        for (key, texts) in names::FILL_IN_ENDS {
+            note(id(key)?.or_else(|| texts.iter().find_map(find)));
+        }
+        for token in named_ends.into_iter().chain(names::ENDS.iter().map(find)) {
+            note(token);
         }
         Ok(Self { vocab, specials, fingerprint: model.fingerprint(), model, bounds, ends })
     }
@@ -150,8 +158,8 @@ impl<'a, 'm> Tokenizer<'a, 'm> {
         self.bounds.adds_eos
     }
 
-    /// Whether generation ends with this token: EOS, the end of a turn or message by the file's keys, or a control token
-    /// that says so.
+    /// Whether generation ends with this token: EOS, the end of a turn, of a message or of what was filled in by the file's
+    /// keys, or a control token that says so.
     pub fn is_eog(&self, token: Token) -> bool {
         token != NO_TOKEN && self.ends.contains(&token)
     }

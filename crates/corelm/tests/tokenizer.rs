@@ -383,3 +383,27 @@ fn no_text_is_quadratic() {
         .unwrap();
     }
 }
+
+#[test]
+fn generation_ends_where_it_does_in_llama_cpp() {
+    let Some(shared) = fixtures::shared() else { return };
+    for (name, ends) in [
+        ("ggml-vocab-bert-bge", &[0][..]),
+        ("ggml-vocab-deepseek-coder", &[32014]),
+        ("ggml-vocab-gpt-2", &[50256]),
+        ("ggml-vocab-llama-bpe", &[128001, 128009]),
+        ("ggml-vocab-llama-spm", &[2]),
+        ("ggml-vocab-phi-3", &[2, 32000, 32007]),
+        ("ggml-vocab-qwen2", &[128247, 151643, 151645]),
+        ("ggml-vocab-starcoder", &[0, 4]),
+        ("probe-tekken", &[3001, 3003]),
+    ] {
+        let path = shared.join("tokenizers").join(name).with_extension("gguf");
+        let found: Vec<Token> = with_tokenizer(&path, |tokenizer| {
+            let tokens = 0..tokenizer.vocab_size() as Token;
+            tokens.filter(|&token| tokenizer.is_eog(token)).collect()
+        })
+        .unwrap();
+        assert_eq!(found, ends, "{name}");
+    }
+}

@@ -268,6 +268,19 @@ fn control_tokens_come_from_text_only_when_allowed() {
     .unwrap();
 }
 
+#[test]
+fn what_is_filled_in_ends_by_key_or_by_text() {
+    let mut made = Made::byte_level("gpt-2", &[]);
+    let (pad, sep, other) = (
+        made.add("<fim_pad>", NORMAL, 0.0),
+        made.add("<|file_sep|>", CONTROL, 0.0),
+        made.add("<x>", CONTROL, 0.0),
+    );
+    made.with(|t| assert_eq!([pad, sep, other].map(|token| t.0.is_eog(token)), [true, true, false])).unwrap();
+    made.key("tokenizer.ggml.fim_sep_token_id", Value::U32(other));
+    made.with(|t| assert_eq!([pad, sep, other].map(|token| t.0.is_eog(token)), [true, false, true])).unwrap();
+}
+
 /// Markup and content are one text for merges and two for special tokens.
 #[test]
 fn content_of_a_prompt_never_becomes_markup() {

@@ -28,7 +28,7 @@ pub const ENDS: [&str; 22] = [
 ];
 
 /// Tokens that mark the parts of a prompt to fill in the middle.
-pub const FILL_IN: [&str; 35] = [
+pub const FILL_IN: [&str; 24] = [
     "<|fim_prefix|>",
     "<fim-prefix>",
     "<fim_prefix>",
@@ -53,15 +53,14 @@ pub const FILL_IN: [&str; 35] = [
     "▁<MID>",
     "<|code_middle|>",
     "<|middle|>",
-    "<|fim_pad|>",
-    "<fim-pad>",
-    "<fim_pad>",
-    "<PAD>",
-    "[PAD]",
-    "<|fim_repo|>",
-    "<|repo_name|>",
-    "<fim-repo>",
-    "<REPO>",
-    "<reponame>",
-    "<|file_sep|>",
+];
+
+/// Tokens that stand behind what was filled in, by the key that may name one in their place: generation ends there too.
+pub const FILL_IN_ENDS: [(&str, &[&str]); 3] = [
+    ("tokenizer.ggml.fim_pad_token_id", &["<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]"]),
+    (
+        "tokenizer.ggml.fim_rep_token_id",
+        &["<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>"],
+    ),
+    ("tokenizer.ggml.fim_sep_token_id", &["<|file_sep|>"]),
 ];

@@ -103,7 +103,8 @@ impl<'a, 'm> Vocab<'a, 'm> {
             }
         }
         let slots = slots.finish();
-        for text in names::ENDS.iter().chain(&names::FILL_IN) {
+        let fill_in_ends = names::FILL_IN_ENDS.iter().flat_map(|(_, texts)| *texts);
+        for text in names::ENDS.iter().chain(&names::FILL_IN).chain(fill_in_ends) {
             let token = Vocab { texts, kinds, offsets, slots }.find(text.as_bytes());
             if let Some(kind) = token.and_then(|token| kinds.get_mut(token as usize)) {
                 *kind = TokenKind::Control;
