@@ -3,7 +3,8 @@
 //! - [`TESTS`]: what every back-end must get right;
 //! - [`CASES`]: what is timed, with shapes and targets, run by [`bench::run_benchmark_suite`] against any
 //!   [`bench::Clock`], or one by one by any [`bench::Bencher`];
-//! - [`synth`]: models with random weights and real tokenizers, for both.
+//! - [`synth`]: models with random weights and real tokenizers, for both;
+//! - [`mutate`]: what damages such a model, to see that nothing worse comes of it than an error.
 //!
 //! ```
 //! use core::mem::MaybeUninit;
@@ -27,6 +28,7 @@ pub mod cases;
 pub mod conformance;
 mod data;
 mod model;
+pub mod mutate;
 mod random;
 pub mod synth;
 mod text;
