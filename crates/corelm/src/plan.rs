@@ -79,7 +79,7 @@ pub enum PlanError {
     Kv(KvError),
     /// The bytes do not fit in `usize`.
     Arena(ArenaError),
-    /// The tokenizer's part of the model is damaged.
+    /// The vocabulary is damaged, or a tensor is missing, has no place, or a wrong shape or type.
     Model(ModelError),
 }
 
@@ -113,6 +113,7 @@ impl MemoryPlan {
         let weights = Weights::layout(config, Layout::new())?;
         let packed = Weights::packed_layout(image, config, Layout::new())?;
         let tokenizer = Tokenizer::layout(image, Layout::new())?;
+        Weights::check(image, config).map_err(PlanError::Model)?;
         let kv_cache = KvCache::layout(kv_shape, session_config.kv_type)?;
         let scratch = Scratch::layout(widths, session_config.n_batch)?.then(Crew::layout(
             &kv_shape,

@@ -89,54 +89,97 @@ impl<'a, 'm> Weights<'a, 'm> {
     ///
     /// [`ModelError`] when a tensor is missing, has no place, or is of a wrong shape or type, or the arena is full.
     pub fn resolve(image: &Image<'m>, config: &Config, arena: &mut Arena<'a>) -> Result<Self, ModelError> {
-        let nothing = Matrix::new(GgmlType::F32, &[], 0, 1).map_err(|_| ArenaError::TooLarge)?;
-        let layers = arena.alloc_with(config.n_layers, |_| LayerWeights::empty(nothing))?;
-        let mut tok_embd = nothing;
-        let mut pos_embd = None;
-        let mut output = None;
-        let mut output_norm: Vector<'m> = &[];
-        let mut output_norm_bias = None;
-        let mut rope_freqs = None;
-        let (dim, vocab_size, has_rope) = (config.dim, config.vocab_size, config.rope.is_some());
+        let layers = arena.alloc_with(config.n_layers, |_| LayerWeights::NONE)?;
+        let mut weights = Self::NONE;
         for tensor in image.tensors() {
-            match tensor.name {
-                "token_embd.weight" => tok_embd = matrix(&tensor, vocab_size, dim)?,
-                "position_embd.weight" if !has_rope => {
-                    pos_embd = Some(matrix(&tensor, config.n_ctx_train, dim)?);
-                }
-                "output.weight" => output = Some(matrix(&tensor, vocab_size, dim)?),
-                "output_norm.weight" => output_norm = vector(&tensor, dim)?,
-                "output_norm.bias" if has_norm_bias(config) => output_norm_bias = Some(vector(&tensor, dim)?),
-                "rope_freqs.weight" if has_rope => {
-                    rope_freqs = Some(vector(&tensor, config.rope.map_or(0, |rope| rope.n_dims / 2))?);
-                }
-                name => {
-                    let no_place = ModelError::UnknownTensor { tensor: tensor.index };
-                    let (layer, part) = layer_and_part(name).ok_or(no_place)?;
-                    layers.get_mut(layer).ok_or(no_place)?.place(part, &tensor, config)?;
-                }
-            }
+            weights.place(&tensor, config, |layer| layers.get_mut(layer))?;
         }
-        let missing = |name| ModelError::MissingTensor { name, layer: None };
-        if tok_embd.rows() == 0 {
-            return Err(missing("token_embd.weight"));
-        }
-        if output_norm.is_empty() {
-            return Err(missing("output_norm.weight"));
-        }
-        if pos_embd.is_none() && !has_rope {
-            return Err(missing("position_embd.weight"));
-        }
-        if output_norm_bias.is_none() && has_norm_bias(config) {
-            return Err(missing("output_norm.bias"));
-        }
+        weights.complete(config)?;
         for (layer, index) in layers.iter().zip(0..) {
             if let Some(name) = layer.first_missing(config.arch) {
                 return Err(ModelError::MissingTensor { name, layer: Some(index) });
             }
         }
-        let output = output.unwrap_or(tok_embd);
-        Ok(Self { tok_embd, pos_embd, layers, output_norm, output_norm_bias, output, rope_freqs })
+        Ok(Self { layers, ..weights })
+    }
+
+    /// Checks every tensor as [`Weights::resolve`] does, and that there are as many layers as `config` says: so nobody asks
+    /// for more memory than a model of the file's size can need.
+    ///
+    /// # Errors
+    ///
+    /// As [`Weights::resolve`].
+    pub(crate) fn check(image: &Image<'m>, config: &Config) -> Result<(), ModelError> {
+        let (mut weights, mut n_layers) = (Self::NONE, 0u32);
+        for tensor in image.tensors() {
+            let mut any = LayerWeights::NONE;
+            weights.place(&tensor, config, |layer| (layer < config.n_layers).then_some(&mut any))?;
+            n_layers = n_layers.saturating_add(u32::from(!any.attn_norm.is_empty()));
+        }
+        weights.complete(config)?;
+        if (n_layers as usize) < config.n_layers {
+            return Err(ModelError::MissingTensor { name: "attn_norm.weight", layer: Some(n_layers) });
+        }
+        Ok(())
+    }
+
+    const NONE: Self = Self {
+        tok_embd: Matrix::NONE,
+        pos_embd: None,
+        layers: &[],
+        output_norm: &[],
+        output_norm_bias: None,
+        output: Matrix::NONE,
+        rope_freqs: None,
+    };
+
+    /// Puts `tensor` where it belongs, here or in the layer that `layer` gives for its number.
+    fn place<'l>(
+        &mut self,
+        tensor: &TensorInfo<'m>,
+        config: &Config,
+        layer: impl FnOnce(usize) -> Option<&'l mut LayerWeights<'m>>,
+    ) -> Result<(), ModelError>
+    where
+        'm: 'l,
+    {
+        let (dim, vocab_size, has_rope) = (config.dim, config.vocab_size, config.rope.is_some());
+        match tensor.name {
+            "token_embd.weight" => self.tok_embd = matrix(tensor, vocab_size, dim)?,
+            "position_embd.weight" if !has_rope => {
+                self.pos_embd = Some(matrix(tensor, config.n_ctx_train, dim)?);
+            }
+            "output.weight" => self.output = matrix(tensor, vocab_size, dim)?,
+            "output_norm.weight" => self.output_norm = vector(tensor, dim)?,
+            "output_norm.bias" if has_norm_bias(config) => self.output_norm_bias = Some(vector(tensor, dim)?),
+            "rope_freqs.weight" if has_rope => {
+                self.rope_freqs = Some(vector(tensor, config.rope.map_or(0, |rope| rope.n_dims / 2))?);
+            }
+            name => {
+                let no_place = ModelError::UnknownTensor { tensor: tensor.index };
+                let (number, part) = layer_and_part(name).ok_or(no_place)?;
+                layer(number).ok_or(no_place)?.place(part, tensor, config)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that nothing outside the layers is missing.
+    fn complete(&mut self, config: &Config) -> Result<(), ModelError> {
+        let has_rope = config.rope.is_some();
+        let missing = [
+            ("token_embd.weight", self.tok_embd.rows() == 0),
+            ("output_norm.weight", self.output_norm.is_empty()),
+            ("position_embd.weight", self.pos_embd.is_none() && !has_rope),
+            ("output_norm.bias", self.output_norm_bias.is_none() && has_norm_bias(config)),
+        ];
+        if let Some((name, _)) = missing.into_iter().find(|(_, is_missing)| *is_missing) {
+            return Err(ModelError::MissingTensor { name, layer: None });
+        }
+        if self.output.rows() == 0 {
+            self.output = self.tok_embd;
+        }
+        Ok(())
     }
 }
 
@@ -166,7 +209,7 @@ impl<'a> Weights<'a, 'a> {
     /// [`ArenaError`] when `arena` has less than [`MemoryPlan::packed_len`](crate::MemoryPlan::packed_len).
     pub fn pack(&self, ops: Ops, arena: &mut Arena<'a>) -> Result<Self, ArenaError> {
         let output = pack(self.output, ops, arena)?;
-        let layers = arena.alloc_with(self.layers.len(), |_| LayerWeights::empty(self.tok_embd))?;
+        let layers = arena.alloc_with(self.layers.len(), |_| LayerWeights::NONE)?;
         for (packed, layer) in layers.iter_mut().zip(self.layers) {
             *packed = *layer;
             let matrices = [
@@ -196,28 +239,26 @@ fn pack<'a>(matrix: Matrix<'a>, ops: Ops, arena: &mut Arena<'a>) -> Result<Matri
 }
 
 impl<'m> LayerWeights<'m> {
-    fn empty(nothing: Matrix<'m>) -> Self {
-        Self {
-            attn_norm: &[],
-            attn_norm_bias: None,
-            attn_q: nothing,
-            attn_q_bias: None,
-            attn_k: nothing,
-            attn_k_bias: None,
-            attn_v: nothing,
-            attn_v_bias: None,
-            attn_output: nothing,
-            attn_output_bias: None,
-            ffn_norm: &[],
-            ffn_norm_bias: None,
-            ffn_gate: None,
-            ffn_gate_bias: None,
-            ffn_up: nothing,
-            ffn_up_bias: None,
-            ffn_down: nothing,
-            ffn_down_bias: None,
-        }
-    }
+    const NONE: Self = Self {
+        attn_norm: &[],
+        attn_norm_bias: None,
+        attn_q: Matrix::NONE,
+        attn_q_bias: None,
+        attn_k: Matrix::NONE,
+        attn_k_bias: None,
+        attn_v: Matrix::NONE,
+        attn_v_bias: None,
+        attn_output: Matrix::NONE,
+        attn_output_bias: None,
+        ffn_norm: &[],
+        ffn_norm_bias: None,
+        ffn_gate: None,
+        ffn_gate_bias: None,
+        ffn_up: Matrix::NONE,
+        ffn_up_bias: None,
+        ffn_down: Matrix::NONE,
+        ffn_down_bias: None,
+    };
 
     /// Puts `tensor`, named `blk.N.{part}`, where it belongs.
     #[inline(never)] // a frame of its own keeps that of `resolve` small

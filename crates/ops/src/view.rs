@@ -272,6 +272,9 @@ macro_rules! with_rows {
 }
 
 impl<'m> Matrix<'m> {
+    /// A matrix without rows, for a place that has none yet.
+    pub const NONE: Self = Self::F32(Rows { blocks: &[], rows: 0, row_blocks: 1 });
+
     /// Borrows the front of `bytes` as a `rows x cols` matrix of type `ty`; nothing is copied, any address will do.
     ///
     /// # Errors
