@@ -9,27 +9,27 @@ use crate::error::ArenaError;
 /// Longer pieces are not kept.
 const MAX_PIECE_BYTES: usize = 15;
 /// Pieces of more tokens are not kept.
-const MAX_TOKENS: u32 = 6;
+const MAX_TOKENS: usize = 6;
 /// Tokens are below 2^20.
 const TOKEN_BITS: u32 = 20;
 /// 128 KiB, which stay in the second cache.
 const MAX_ENTRIES: usize = 4096;
 
-/// A piece whole, in one number: its bytes and, at the top, its length, so that none is 0.
+/// A piece whole, in two numbers: its bytes and, at the top, its length, so that none is 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Key(u128);
+struct Key(u64, u64);
 
-/// The tokens of a piece in one number: how many, and each in its place.
+/// The tokens of a piece in two numbers: three in each, the first lowest, and how many at the top of the first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Tokens(u128);
+struct Kept(u64, u64);
 
-/// Bits of the number of tokens. More than [`MAX_TOKENS`] means that they are not all there.
-const COUNT_BITS: u32 = 4;
+/// Where the number of tokens stands.
+const COUNT_AT: u32 = 60;
 
 /// Direct-mapped: a piece has one place, and the latest is kept.
 #[derive(Debug)]
 pub struct PieceCache<'s> {
-    entries: &'s mut [(Key, Tokens)],
+    entries: &'s mut [(Key, Kept)],
     /// Of the tokenizer whose tokens these are.
     fingerprint: u64,
 }
@@ -37,7 +37,8 @@ pub struct PieceCache<'s> {
 /// Where the tokens of a piece go: to the caller, and to be kept.
 pub struct Sink<'o, 't> {
     out: &'o mut Output<'t>,
-    tokens: Tokens,
+    tokens: [Token; MAX_TOKENS],
+    len: usize,
 }
 
 impl Sink<'_, '_> {
@@ -45,7 +46,10 @@ impl Sink<'_, '_> {
     #[inline]
     pub fn push(&mut self, token: Token) {
         self.out.push(token);
-        self.tokens.push(token);
+        if let Some(slot) = self.tokens.get_mut(self.len) {
+            *slot = token;
+        }
+        self.len = self.len.saturating_add(1);
     }
 }
 
@@ -57,46 +61,63 @@ impl Key {
             return None;
         }
         let all = match text.first_chunk() {
-            Some(bytes) => u128::from_le_bytes(*bytes),
-            None => text.iter().rev().fold(0, |all, &byte| all << 8 | u128::from(byte)),
+            Some(bytes) => *bytes,
+            None => {
+                let mut all = [0; 16];
+                all.iter_mut().zip(text).for_each(|(to, from)| *to = *from);
+                all
+            }
         };
-        let mask = (1u128 << (8 * len)).wrapping_sub(1);
-        Some(Self(all & mask | (len as u128) << 120))
+        let (low_mask, high_mask) = *MASKS.get(len)?;
+        let (all, len) = (u128::from_le_bytes(all), len as u64);
+        Some(Self(all as u64 & low_mask, (all >> 64) as u64 & high_mask | len << 56))
     }
 }
 
-impl Tokens {
-    /// Adds a token behind the others.
+/// The bits of the first bytes of a piece, for every length.
+static MASKS: [(u64, u64); MAX_PIECE_BYTES + 1] = {
+    let mut masks = [(0, 0); MAX_PIECE_BYTES + 1];
+    let mut len = 0;
+    while len <= MAX_PIECE_BYTES {
+        let mask = (1u128 << (8 * len)) - 1;
+        masks[len] = (mask as u64, (mask >> 64) as u64);
+        len += 1;
+    }
+    masks
+};
+
+impl Kept {
+    /// The first `len` of `tokens`, if they are not more.
     #[inline]
-    fn push(&mut self, token: Token) {
-        let n = self.len();
-        if n < MAX_TOKENS {
-            self.0 |= u128::from(token) << (COUNT_BITS + n * TOKEN_BITS);
+    fn new(tokens: [Token; MAX_TOKENS], len: usize) -> Option<Self> {
+        let three = |a, b, c| u64::from(a) | u64::from(b) << TOKEN_BITS | u64::from(c) << (2 * TOKEN_BITS);
+        let [a, b, c, d, e, f] = tokens;
+        (len <= MAX_TOKENS).then(|| Self(three(a, b, c) | (len as u64) << COUNT_AT, three(d, e, f)))
+    }
+
+    /// Gives the tokens in their order.
+    #[inline]
+    fn give(self, out: &mut Output<'_>) {
+        let mut left = self.0 >> COUNT_AT;
+        for mut three in [self.0, self.1] {
+            for _ in 0..left.min(3) {
+                out.push((three & ((1 << TOKEN_BITS) - 1)) as Token);
+                three >>= TOKEN_BITS;
+            }
+            left = left.saturating_sub(3);
         }
-        self.0 += u128::from(n <= MAX_TOKENS);
-    }
-
-    fn len(self) -> u32 {
-        (self.0 & ((1 << COUNT_BITS) - 1)) as u32
-    }
-
-    /// The tokens in their order.
-    #[inline]
-    fn iter(self) -> impl Iterator<Item = Token> {
-        let token = move |i| self.0 >> (COUNT_BITS + i * TOKEN_BITS) & ((1 << TOKEN_BITS) - 1);
-        (0..self.len().min(MAX_TOKENS)).map(move |i| token(i) as Token)
     }
 }
 
 impl<'s> PieceCache<'s> {
     /// Adds what [`PieceCache::new`] allocates.
     pub fn layout(n_symbols: usize, layout: Layout) -> Result<Layout, ArenaError> {
-        layout.add::<(Key, Tokens)>(n_entries(n_symbols))
+        layout.add::<(Key, Kept)>(n_entries(n_symbols))
     }
 
     /// For texts that begin as up to `n_symbols`; of no use where that is 0.
     pub fn new(n_symbols: usize, arena: &mut Arena<'s>) -> Result<Self, ArenaError> {
-        let entries = arena.alloc(n_entries(n_symbols), (Key::default(), Tokens::default()))?;
+        let entries = arena.alloc(n_entries(n_symbols), (Key::default(), Kept::default()))?;
         Ok(Self { entries, fingerprint: 0 })
     }
 
@@ -110,7 +131,7 @@ impl<'s> PieceCache<'s> {
 
     /// Forgets everything.
     pub fn wipe(&mut self) {
-        self.entries.fill((Key::default(), Tokens::default()));
+        self.entries.fill((Key::default(), Kept::default()));
         core::hint::black_box(&mut *self.entries); // the zeros are meant for whoever has the memory next
     }
 
@@ -128,36 +149,35 @@ impl<'s> PieceCache<'s> {
         encode: impl FnOnce(&mut Sink<'_, '_>) -> Result<(), E>,
     ) -> Result<(), E> {
         let key = Key::new(text, len);
-        if let Some(tokens) = key.and_then(|key| self.get(key)) {
-            tokens.iter().for_each(|token| out.push(token));
+        if let Some(kept) = key.and_then(|key| self.get(key)) {
+            kept.give(out);
             return Ok(());
         }
-        let mut sink = Sink { out, tokens: Tokens::default() };
+        let mut sink = Sink { out, tokens: [0; MAX_TOKENS], len: 0 };
         encode(&mut sink)?;
-        if let Some(key) = key {
-            self.put(key, sink.tokens);
+        if let Some((key, kept)) = key.zip(Kept::new(sink.tokens, sink.len)) {
+            self.put(key, kept);
         }
         Ok(())
     }
 
     #[inline]
-    fn get(&self, key: Key) -> Option<Tokens> {
-        let (kept, tokens) = *self.entries.get(self.place(key))?;
-        (kept == key).then_some(tokens)
+    fn get(&self, key: Key) -> Option<Kept> {
+        let (known, kept) = *self.entries.get(self.place(key))?;
+        (known == key).then_some(kept)
     }
 
-    /// Keeps the tokens of a piece, unless they are too many.
     #[inline]
-    fn put(&mut self, key: Key, tokens: Tokens) {
+    fn put(&mut self, key: Key, kept: Kept) {
         let place = self.place(key);
-        if let Some(entry) = self.entries.get_mut(place).filter(|_| tokens.len() <= MAX_TOKENS) {
-            *entry = (key, tokens);
+        if let Some(entry) = self.entries.get_mut(place) {
+            *entry = (key, kept);
         }
     }
 
-    fn place(&self, Key(key): Key) -> usize {
-        let mixed = mix((key ^ key >> 64) as u64 ^ (key >> 64) as u64 >> 29);
-        (mixed >> 40) as usize & self.entries.len().wrapping_sub(1)
+    #[inline]
+    fn place(&self, Key(low, high): Key) -> usize {
+        (mix(low ^ high.rotate_left(29)) >> 40) as usize & self.entries.len().wrapping_sub(1)
     }
 }
 
@@ -190,16 +210,26 @@ mod tests {
     fn tokens_come_back_while_they_fit() {
         let mut region = [MaybeUninit::uninit(); 1 << 12];
         let mut cache = PieceCache::new(512, &mut Arena::new(&mut region)).unwrap();
-        for n in 1..9 {
-            let (mut tokens, key) = (Tokens::default(), Key::new(&[n as u8; 16], n).unwrap());
+        let through = |cache: &mut PieceCache<'_>, text: &[u8], fresh: &[Token]| {
+            let mut tokens = [0; 16];
+            let mut out = Output::new(&mut tokens);
+            let mut is_fresh = false;
+            let encoded = cache.through(text, text.len(), &mut out, |sink| {
+                is_fresh = true;
+                fresh.iter().for_each(|&token| sink.push(token));
+                Ok::<_, ()>(())
+            });
+            assert_eq!(encoded, Ok(()));
+            let n = out.finish().unwrap();
+            (tokens[..n].to_vec(), is_fresh)
+        };
+        for n in 0..9 {
+            let text = [n as u8; 9];
             let all: Vec<Token> = (0..n as Token).map(|i| (1 << TOKEN_BITS) - 1 - i).collect();
-            all.iter().for_each(|&token| tokens.push(token));
-            assert_eq!(cache.get(key), None);
-            cache.put(key, tokens);
-            let kept = cache.get(key).map(|tokens| tokens.iter().collect::<Vec<_>>());
-            assert_eq!(kept, (n <= MAX_TOKENS as usize).then_some(all), "{n}");
+            assert_eq!(through(&mut cache, &text, &all), (all.clone(), true));
+            assert_eq!(through(&mut cache, &text, &all), (all, n > MAX_TOKENS), "{n}");
         }
         cache.serve(7);
-        assert!((1..9).all(|n| cache.get(Key::new(&[n as u8; 16], n).unwrap()).is_none()));
+        assert_eq!(through(&mut cache, &[1; 9], &[5]), ([5].to_vec(), true));
     }
 }

@@ -79,7 +79,8 @@ impl ByteSet {
     }
 
     fn max(&self) -> u8 {
-        (0..=u8::MAX).rev().find(|&b| self.contains(b)).unwrap_or(0)
+        let top = |(i, bits): (usize, &u64)| Some((i as u8) << 6 | bits.checked_ilog2()? as u8);
+        self.0.iter().enumerate().rev().find_map(top).unwrap_or(0)
     }
 }
 
