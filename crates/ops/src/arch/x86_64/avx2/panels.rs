@@ -72,11 +72,11 @@ impl SixteenRows {
     }
 }
 
-/// Asks for as many blocks as a panel has, `ahead` blocks behind the first of `blocks`.
+/// Asks for `N` blocks, `ahead` blocks behind the first of `blocks`.
 #[inline(always)]
-pub(in crate::arch::x86_64) fn prefetch<B>(blocks: &[B], ahead: usize) {
+pub(in crate::arch::x86_64) fn prefetch<const N: usize, B>(blocks: &[B], ahead: usize) {
     let from = blocks.as_ptr().wrapping_add(ahead).cast::<i8>();
-    for line in (0..PANEL_ROWS * size_of::<B>()).step_by(64) {
+    for line in (0..N * size_of::<B>()).step_by(64) {
         // SAFETY: a prefetch never faults, wherever it points.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(line)) };
     }
@@ -168,7 +168,7 @@ macro_rules! define_pack {
             let Some(rows) = SixteenRows::new(blocks, stride, panels.len()) else { return };
             for (b, panel) in panels.iter_mut().enumerate() {
                 let at = b * size_of::<BlockQ4_0>();
-                prefetch(blocks, ahead + b * PANEL_ROWS);
+                prefetch::<PANEL_ROWS, _>(blocks, ahead + b * PANEL_ROWS);
                 // SAFETY: every row has block `b`.
                 unsafe {
                     gather_halves(&rows, at, &mut panel.d);
@@ -182,7 +182,7 @@ macro_rules! define_pack {
             let Some(rows) = SixteenRows::new(blocks, stride, panels.len()) else { return };
             for (b, panel) in panels.iter_mut().enumerate() {
                 let at = b * size_of::<BlockQ4_1>();
-                prefetch(blocks, ahead + b * PANEL_ROWS);
+                prefetch::<PANEL_ROWS, _>(blocks, ahead + b * PANEL_ROWS);
                 // SAFETY: every row has block `b`.
                 unsafe {
                     gather_halves(&rows, at, &mut panel.d);
@@ -197,7 +197,7 @@ macro_rules! define_pack {
             let Some(rows) = SixteenRows::new(blocks, stride, panels.len()) else { return };
             for (b, panel) in panels.iter_mut().enumerate() {
                 let at = b * size_of::<BlockQ8_0>();
-                prefetch(blocks, ahead + b * PANEL_ROWS);
+                prefetch::<PANEL_ROWS, _>(blocks, ahead + b * PANEL_ROWS);
                 // SAFETY: every row has block `b`.
                 unsafe {
                     gather_halves(&rows, at, &mut panel.d);
@@ -257,18 +257,22 @@ fn sum_nibbles(w: &Groups<8>, x: &BlockQ8, start: i32) -> __m256 {
     _mm256_cvtepi32_ps(_mm256_add_epi32(sums, _mm256_set1_epi32(start)))
 }
 
-/// The sums of signed quants and activations for eight rows.
+/// `sums` and what group `group` of signed quants of eight rows, `w`, adds to them with each row of activations.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn sum_bytes(w: &Groups<8>, x: &BlockQ8) -> __m256 {
-    let mut sums = _mm256_setzero_si256();
-    for (group, w) in w.iter().enumerate() {
+fn add_bytes<const N: usize>(
+    mut sums: [__m256i; N],
+    w: __m256i,
+    x: [&BlockQ8; N],
+    group: usize,
+) -> [__m256i; N] {
+    let magnitudes = _mm256_abs_epi8(w);
+    for (sum, x) in sums.iter_mut().zip(x) {
         // A pair is at most 2 * 128 * 127 = 32512, as 8-bit magnitudes take -128.
-        let x = _mm256_sign_epi8(splat_group(x, group), *w);
-        let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(*w), x);
-        sums = _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+        let pairs = _mm256_maddubs_epi16(magnitudes, _mm256_sign_epi8(splat_group(x, group), w));
+        *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
     }
-    _mm256_cvtepi32_ps(sums)
+    sums
 }
 
 /// The rows of `x` that meet panel `b`.
@@ -353,44 +357,100 @@ fn accumulate_q4_1(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[
     );
 }
 
+/// Rows of activations that meet a panel of Q8_0 together. With one half of sixteen results of each, their sums and a
+/// group of quants they fit the registers, which the quants of a half and their magnitudes do not: those would wait on
+/// the stack, and a register that lies across two of its pages takes very long to get back.
+const TOGETHER: usize = 3;
+
 #[target_feature(enable = "avx2,fma,f16c")]
 fn accumulate_q8_0(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[PanelQ8_0]) {
-    accumulate_halves!(
-        acc,
-        x,
-        stride,
-        panels,
-        |panel, half| {
-            let groups = panel.qs.each_ref().map(|group| {
-                // SAFETY: a group is 64 bytes, a half of it 32; the load is unaligned.
-                unsafe { _mm256_loadu_si256(group.as_ptr().cast::<__m256i>().add(half)) }
-            });
-            (scales(&panel.d, half), groups)
-        },
-        |acc, x, w| _mm256_fmadd_ps(sum_bytes(&w.1, x), _mm256_mul_ps(w.0, _mm256_set1_ps(x.d)), acc)
-    );
+    if !is_enough(x.len(), stride, panels.len(), acc.len()) {
+        return;
+    }
+    let (threes, rest) = acc.as_chunks_mut::<TOGETHER>();
+    let mut first = 0;
+    for acc in threes {
+        // SAFETY: `x` is enough.
+        unsafe { add_rows::<TOGETHER, 1>(acc, x, first, stride, panels) };
+        first += TOGETHER;
+    }
+    for acc in rest.as_chunks_mut::<1>().0 {
+        // SAFETY: as above.
+        unsafe { add_rows::<1, 2>(acc, x, first, stride, panels) };
+        first += 1;
+    }
 }
 
-/// Runs `$step` for every block of one row of activations and both halves of sixteen rows of weights as they lie in a file:
+/// [`accumulate_q8_0`] for `N` rows of activations from row `first` on, `H` halves of the panels at a time.
+///
+/// # Safety
+///
+/// `is_enough(x.len(), stride, panels.len(), first + N)`.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn add_rows<const N: usize, const H: usize>(
+    acc: &mut [Results; N],
+    x: &[BlockQ8],
+    first: usize,
+    stride: usize,
+    panels: &[PanelQ8_0],
+) {
+    for start in (0..2).step_by(H) {
+        let mut halves = acc.each_mut().map(|acc| acc.as_mut_ptr().wrapping_add(8 * start));
+        // SAFETY: results are sixteen, halves of them eight; the loads are unaligned.
+        let load = |at: *mut f32, half: usize| unsafe { _mm256_loadu_ps(at.wrapping_add(8 * half)) };
+        let mut results: [[__m256; N]; H] = core::array::from_fn(|half| halves.map(|at| load(at, half)));
+        for (b, panel) in panels.iter().enumerate() {
+            if first == 0 && start == 0 {
+                prefetch_panel(panel);
+            }
+            // SAFETY: `x` is enough.
+            let rows = unsafe { rows_of(x, stride, first + N, b).get_unchecked(first..) };
+            // SAFETY: they are `N`.
+            let rows: [&BlockQ8; N] = core::array::from_fn(|i| unsafe { rows.get_unchecked(i) });
+            for (half, results) in (start..).zip(&mut results) {
+                let mut sums = [_mm256_setzero_si256(); N];
+                for (group, w) in panel.qs.iter().enumerate() {
+                    // SAFETY: a group is 64 bytes, a half of it 32; the load is unaligned.
+                    let w = unsafe { _mm256_loadu_si256(w.as_ptr().cast::<__m256i>().add(half)) };
+                    sums = add_bytes(sums, w, rows, group);
+                }
+                let d = scales(&panel.d, half);
+                for ((result, sum), x) in results.iter_mut().zip(sums).zip(rows) {
+                    let d = _mm256_mul_ps(d, _mm256_set1_ps(x.d));
+                    *result = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), d, *result);
+                }
+            }
+        }
+        for results in results {
+            for (to, result) in halves.iter_mut().zip(results) {
+                // SAFETY: as the loads.
+                unsafe { _mm256_storeu_ps(*to, result) };
+                *to = to.wrapping_add(8);
+            }
+        }
+    }
+}
+
+/// Runs `$step` for both halves of sixteen rows of weights as they lie in a file and every block of one row of activations:
 /// `$acc` the eight results, `$x` the block, `$half` which half, `$at` where the blocks begin in their rows.
+///
+/// Addresses and quants of eight rows fit the registers.
 macro_rules! one_row {
     ($acc:ident, $x:ident, $blocks:ident, $stride:ident,
         |$rows:ident, $at:ident, $sum:ident, $row:ident, $half:ident| $step:expr) => {
         let Some($rows) = &SixteenRows::new($blocks, $stride, $x.len()) else { return };
-        // SAFETY: sixteen results; the loads are unaligned.
-        let mut sums = unsafe { [0, 8].map(|i| _mm256_loadu_ps($acc.as_ptr().add(i))) };
-        for (b, $row) in $x.iter().enumerate() {
-            let $at = b * block_size($blocks);
-            prefetch($blocks, ($stride + b) * PANEL_ROWS);
-            for ($half, sum) in sums.iter_mut().enumerate() {
-                let $sum = *sum;
+        for ($half, acc) in $acc.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+            // SAFETY: eight results; the load is unaligned.
+            let mut $sum = unsafe { _mm256_loadu_ps(acc.as_ptr()) };
+            for (b, $row) in $x.iter().enumerate() {
+                let $at = b * block_size($blocks);
+                prefetch::<8, _>($blocks, $stride * PANEL_ROWS + ($stride * $half + b) * 8);
                 // SAFETY: every row has block `b`.
-                *sum = unsafe { $step };
+                $sum = unsafe { $step };
             }
-        }
-        for (i, sum) in sums.into_iter().enumerate() {
-            // SAFETY: as above.
-            unsafe { _mm256_storeu_ps($acc.as_mut_ptr().add(8 * i), sum) };
+            // SAFETY: as the load.
+            unsafe { _mm256_storeu_ps(acc.as_mut_ptr(), $sum) };
         }
     };
 }
@@ -436,10 +496,14 @@ fn one_row_q4_1(acc: &mut Results, x: &[BlockQ8], blocks: &[BlockQ4_1], stride: 
 #[target_feature(enable = "avx2,fma,f16c")]
 fn one_row_q8_0(acc: &mut Results, x: &[BlockQ8], blocks: &[BlockQ8_0], stride: usize) {
     one_row!(acc, x, blocks, stride, |rows, at, acc, x, half| {
-        let [a, b, c, d] = transpose(rows, at + 2, half);
-        let [e, f, g, h] = transpose(rows, at + 18, half);
-        let scales = _mm256_mul_ps(load_scales(rows, at, half), _mm256_set1_ps(x.d));
-        _mm256_fmadd_ps(sum_bytes(&[a, b, c, d, e, f, g, h], x), scales, acc)
+        let mut sums = [_mm256_setzero_si256()];
+        for (first, offset) in [(0, 2), (4, 18)] {
+            for (group, w) in (first..).zip(transpose(rows, at + offset, half)) {
+                sums = add_bytes(sums, w, [x], group);
+            }
+        }
+        let d = _mm256_mul_ps(load_scales(rows, at, half), _mm256_set1_ps(x.d));
+        _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums[0]), d, acc)
     });
 }
 

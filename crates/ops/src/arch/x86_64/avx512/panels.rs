@@ -283,7 +283,7 @@ macro_rules! one_row {
         let mut $sum = unsafe { _mm512_loadu_ps($acc.as_ptr()) };
         for (b, $row) in $x.iter().enumerate() {
             let $at = b * panels::block_size($blocks);
-            prefetch($blocks, ($stride + b) * PANEL_ROWS);
+            prefetch::<PANEL_ROWS, _>($blocks, ($stride + b) * PANEL_ROWS);
             // SAFETY: every row has block `b`.
             $sum = unsafe { $step };
         }
