@@ -15,7 +15,7 @@ use core::{array, mem};
 use crate::block::{Block, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, QK};
 use crate::tile::TileMut;
 use crate::view::{Packed, Rows};
-use crate::workspace::ProductSpace;
+use crate::workspace::{Line, ProductSpace};
 
 /// Rows of weights in a panel.
 pub const PANEL_ROWS: usize = 16;
@@ -199,8 +199,7 @@ pub(crate) struct Kernel<P: Panel> {
     pub pack: unsafe fn(panels: &mut [P], blocks: &[P::Block], stride: usize, ahead: usize),
     /// `acc[i] += x[b * stride + i] . panels[b]` for all `i` and, in their order, all `b`.
     ///
-    /// Nothing happens when `x` is too short for that. Where the back-end has [`Tiles`] and `acc` fills one, they are
-    /// configured.
+    /// Nothing happens when `x` is too short for that.
     pub accumulate: unsafe fn(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[P]),
     /// The same for panels of two sixteens of rows, where it pays to read activations once for both.
     pub accumulate_two: Option<AccumulateTwo<P>>,
@@ -213,13 +212,20 @@ pub(crate) type AccumulateTwo<P> =
     unsafe fn(acc: &mut [[Results; 2]], x: &[BlockQ8], stride: usize, panels: [&[P]; 2]);
 
 /// The registers of a back-end whose shape is state of the CPU: set before a product of that many rows of activations or
-/// more, given back behind it.
+/// more, given back behind it; and what such products are made with.
 #[derive(Clone, Copy)]
 pub(crate) struct Tiles {
     pub rows: usize,
     pub configure: unsafe fn(),
     pub release: unsafe fn(),
+    pub q8_0: AccumulateTiles<PanelQ8_0>,
+    pub q4_0: AccumulateTiles<PanelQ4_0>,
+    pub q4_1: AccumulateTiles<PanelQ4_1>,
 }
+
+/// As [`Kernel::accumulate`], with room for sums. Where `acc` fills a tile, tiles are configured.
+pub(crate) type AccumulateTiles<P> =
+    unsafe fn(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[P], sums: &mut [Line]);
 
 /// `acc[r] += x . row r`, block after block, for sixteen rows of `x.len()` blocks in a file's order, `stride` blocks apart.
 ///
@@ -280,10 +286,10 @@ pub(crate) fn gemm<P: Panel, const W: usize>(
     weights: Rows<'_, P::Block>,
     space: &mut ProductSpace<'_>,
     pack: impl Fn(&mut [P], &[P::Block], usize, usize),
-    accumulate: impl Fn(&mut [[Results; W]], &[BlockQ8], usize, [&[P]; W]),
+    accumulate: impl Fn(&mut [[Results; W]], &[BlockQ8], usize, [&[P]; W], &mut [Line]),
 ) -> usize {
     let (m, n, n_blocks) = (dst.rows(), dst.cols().min(weights.rows()), weights.cols() / QK);
-    let (results, room) = space.split::<P>();
+    let (results, room, sums) = space.split::<P>();
     let chunk = (room.len() / W).max(1);
     let mut col = 0;
     while n - col >= W * PANEL_ROWS || (W == 1 && n > col) {
@@ -308,7 +314,7 @@ pub(crate) fn gemm<P: Panel, const W: usize>(
                     }
                     &*panels
                 });
-                accumulate(acc, x, m, panels);
+                accumulate(acc, x, m, panels, sums);
             }
         });
         col += (W * PANEL_ROWS).min(n - col);
@@ -324,10 +330,10 @@ pub(crate) fn gemm_packed<P: Panel, const W: usize>(
     x: &[BlockQ8],
     weights: Packed<'_, P>,
     space: &mut ProductSpace<'_>,
-    accumulate: impl Fn(&mut [[Results; W]], &[BlockQ8], usize, [&[P]; W]),
+    accumulate: impl Fn(&mut [[Results; W]], &[BlockQ8], usize, [&[P]; W], &mut [Line]),
 ) -> usize {
     let m = dst.rows();
-    let (results, room) = space.split::<P>();
+    let (results, room, sums) = space.split::<P>();
     let chunk = (room.len() / W).max(1);
     let (mut strips, mut col) = (weights.panels(), 0);
     loop {
@@ -345,7 +351,7 @@ pub(crate) fn gemm_packed<P: Panel, const W: usize>(
                 else {
                     return;
                 };
-                accumulate(acc, x, m, panels);
+                accumulate(acc, x, m, panels, sums);
             }
         });
         col += lanes.iter().map(|lanes| lanes.len()).sum::<usize>();

@@ -6,7 +6,7 @@ use crate::arch;
 use crate::block::{Bf16, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, F32, QK};
 use crate::cpu::{Feature, Features};
 use crate::lanes::LaneOps;
-use crate::panel::{self, BlockQ8, Kernel, Panel, PanelQ4_0, PanelQ4_1, PanelQ8_0, Tiles};
+use crate::panel::{self, AccumulateTiles, BlockQ8, Kernel, Panel, PanelQ4_0, PanelQ4_1, PanelQ8_0, Tiles};
 use crate::product::{Activations, Product};
 use crate::quantize;
 use crate::scalar;
@@ -329,7 +329,9 @@ impl Ops {
             "gemm: shapes disagree"
         );
         let table = self.0;
-        let tiles = table.tiles.filter(|tiles| rhs.is_quantized() && dst.rows() >= tiles.rows);
+        let tiles =
+            table.tiles.filter(|tiles| arch::SUM_LINES > 0 && rhs.is_quantized() && dst.rows() >= tiles.rows);
+        let (q8_0, q4_0, q4_1) = (tiles.map(|t| t.q8_0), tiles.map(|t| t.q4_0), tiles.map(|t| t.q4_1));
         // SAFETY: an `Ops` is made by `available` alone, whose features are those of this CPU.
         unsafe {
             if let Some(tiles) = tiles {
@@ -339,12 +341,12 @@ impl Ops {
                 Matrix::F32(rhs) => (table.f32.gemm)(dst, lhs.f32, rhs),
                 Matrix::F16(rhs) => (table.f16.gemm)(dst, lhs.f32, rhs),
                 Matrix::Bf16(rhs) => (table.bf16.gemm)(dst, lhs.f32, rhs),
-                Matrix::Q4_0(rhs) => gemm_quantized(&table.q4_0, dst, lhs.q8, rhs, space),
-                Matrix::Q4_0X16(rhs) => gemm_packed(&table.q4_0, dst, lhs.q8, rhs, space),
-                Matrix::Q4_1(rhs) => gemm_quantized(&table.q4_1, dst, lhs.q8, rhs, space),
-                Matrix::Q4_1X16(rhs) => gemm_packed(&table.q4_1, dst, lhs.q8, rhs, space),
-                Matrix::Q8_0(rhs) => gemm_quantized(&table.q8_0, dst, lhs.q8, rhs, space),
-                Matrix::Q8_0X16(rhs) => gemm_packed(&table.q8_0, dst, lhs.q8, rhs, space),
+                Matrix::Q4_0(rhs) => gemm_quantized(&table.q4_0, q4_0, dst, lhs.q8, rhs, space),
+                Matrix::Q4_0X16(rhs) => gemm_packed(&table.q4_0, q4_0, dst, lhs.q8, rhs, space),
+                Matrix::Q4_1(rhs) => gemm_quantized(&table.q4_1, q4_1, dst, lhs.q8, rhs, space),
+                Matrix::Q4_1X16(rhs) => gemm_packed(&table.q4_1, q4_1, dst, lhs.q8, rhs, space),
+                Matrix::Q8_0(rhs) => gemm_quantized(&table.q8_0, q8_0, dst, lhs.q8, rhs, space),
+                Matrix::Q8_0X16(rhs) => gemm_packed(&table.q8_0, q8_0, dst, lhs.q8, rhs, space),
             }
             if let Some(tiles) = tiles {
                 (tiles.release)();
@@ -386,6 +388,7 @@ impl Ops {
 /// The CPU has the features of the kernel's back-end.
 unsafe fn gemm_quantized<P: Panel>(
     kernel: &Kernel<P>,
+    tiles: Option<AccumulateTiles<P>>,
     dst: &mut TileMut<'_>,
     x: &[BlockQ8],
     weights: Rows<'_, P::Block>,
@@ -400,9 +403,11 @@ unsafe fn gemm_quantized<P: Panel>(
             // SAFETY: as the caller says.
             panel::gemv(dst, x, weights, |acc, x, blocks, stride| unsafe { rows(acc, x, blocks, stride) })
         }
-        Kernel { accumulate_two: Some(accumulate), .. } if arch::HAS_TWO && dst.rows() > 1 => {
+        Kernel { accumulate_two: Some(accumulate), .. }
+            if arch::HAS_TWO && tiles.is_none() && dst.rows() > 1 =>
+        {
             // SAFETY: as the caller says.
-            panel::gemm(dst, x, weights, space, pack, |acc, x, stride, panels| unsafe {
+            panel::gemm(dst, x, weights, space, pack, |acc, x, stride, panels, _| unsafe {
                 accumulate(acc, x, stride, panels);
             })
         }
@@ -411,8 +416,11 @@ unsafe fn gemm_quantized<P: Panel>(
     let (_, mut dst) = dst.reborrow().split_at_col(done);
     let weights = weights.slice(done..weights.rows());
     // SAFETY: as the caller says.
-    panel::gemm(&mut dst, x, weights, space, pack, |acc, x, stride, [panels]| unsafe {
-        (kernel.accumulate)(acc.as_flattened_mut(), x, stride, panels);
+    panel::gemm(&mut dst, x, weights, space, pack, |acc, x, stride, [panels], sums| unsafe {
+        match tiles {
+            Some(accumulate) => accumulate(acc.as_flattened_mut(), x, stride, panels, sums),
+            None => (kernel.accumulate)(acc.as_flattened_mut(), x, stride, panels),
+        }
     });
 }
 
@@ -423,15 +431,16 @@ unsafe fn gemm_quantized<P: Panel>(
 /// As [`gemm_quantized`].
 unsafe fn gemm_packed<P: Panel>(
     kernel: &Kernel<P>,
+    tiles: Option<AccumulateTiles<P>>,
     dst: &mut TileMut<'_>,
     x: &[BlockQ8],
     weights: Packed<'_, P>,
     space: &mut ProductSpace<'_>,
 ) {
     let two = match kernel.accumulate_two {
-        Some(accumulate) if arch::HAS_TWO && dst.rows() > 1 => {
+        Some(accumulate) if arch::HAS_TWO && tiles.is_none() && dst.rows() > 1 => {
             // SAFETY: as the caller says.
-            panel::gemm_packed(dst, x, weights, space, |acc, x, stride, panels| unsafe {
+            panel::gemm_packed(dst, x, weights, space, |acc, x, stride, panels, _| unsafe {
                 accumulate(acc, x, stride, panels);
             })
         }
@@ -440,13 +449,16 @@ unsafe fn gemm_packed<P: Panel>(
     let (_, mut dst) = dst.reborrow().split_at_col(two);
     let weights = weights.slice(two..weights.rows());
     // SAFETY: as the caller says.
-    let one = panel::gemm_packed(&mut dst, x, weights, space, |acc, x, stride, [panels]| unsafe {
-        (kernel.accumulate)(acc.as_flattened_mut(), x, stride, panels);
+    let one = panel::gemm_packed(&mut dst, x, weights, space, |acc, x, stride, [panels], sums| unsafe {
+        match tiles {
+            Some(accumulate) => accumulate(acc.as_flattened_mut(), x, stride, panels, sums),
+            None => (kernel.accumulate)(acc.as_flattened_mut(), x, stride, panels),
+        }
     });
     if one < dst.cols() {
         let (_, mut dst) = dst.split_at_col(one);
         // SAFETY: as the caller says.
-        unsafe { gemm_quantized(kernel, &mut dst, x, weights.rest(), space) };
+        unsafe { gemm_quantized(kernel, tiles, &mut dst, x, weights.rest(), space) };
     }
 }
 

@@ -1,5 +1,6 @@
 //! [`Workspace`]: what one worker keeps while it works, in memory of the caller and not on a kernel's small stack.
 
+use crate::arch::SUM_LINES;
 use crate::attend::{POSITIONS, QUERIES, cell_len, n_blocks};
 use crate::block::{GgmlType, QK};
 use crate::panel::{BlockQ8, PANEL_ROWS, Panel, Results};
@@ -34,6 +35,8 @@ pub struct Workspace<'w> {
 pub(crate) struct ProductSpace<'w> {
     results: &'w mut [Results],
     panels: &'w mut [Line],
+    /// Sums of quants on their way from tiles to registers.
+    sums: &'w mut [Line],
 }
 
 /// The part of it that attention works in, for [`QUERIES`] queries of one width.
@@ -51,7 +54,7 @@ pub(crate) struct AttentionSpace<'w> {
 
 impl<'w> Workspace<'w> {
     /// Lines that products need.
-    pub const LINES: usize = RESULT_LINES + PANEL_LINES;
+    pub const LINES: usize = RESULT_LINES + PANEL_LINES + SUM_LINES;
 
     /// Lines for attention over `n` positions too, with values of this type.
     pub const fn lines(n: usize, head_dim: usize, values: GgmlType) -> Option<usize> {
@@ -70,10 +73,11 @@ impl<'w> Workspace<'w> {
     /// Divides `lines` up: [`LINES`](Self::LINES) of them, or as many as [`lines`](Self::lines) says.
     pub fn new(lines: &'w mut [Line]) -> Self {
         let (results, lines) = lines.split_at_mut(RESULT_LINES.min(lines.len()));
-        let (panels, attention) = lines.split_at_mut(PANEL_LINES.min(lines.len()));
+        let (panels, lines) = lines.split_at_mut(PANEL_LINES.min(lines.len()));
+        let (sums, attention) = lines.split_at_mut(SUM_LINES.min(lines.len()));
         // SAFETY: numbers.
         let results = unsafe { cast_mut(results) };
-        Self { product: ProductSpace { results, panels }, attention }
+        Self { product: ProductSpace { results, panels, sums }, attention }
     }
 
     /// What attention of heads of that width works in, the room for what queries keep of each block, and that of products.
@@ -98,10 +102,10 @@ impl<'w> Workspace<'w> {
 }
 
 impl ProductSpace<'_> {
-    /// Room for results, and for panels of one type.
-    pub(crate) fn split<P: Panel>(&mut self) -> (&mut [Results], &mut [P]) {
+    /// Room for results, for panels of one type, and for the sums of tiles.
+    pub(crate) fn split<P: Panel>(&mut self) -> (&mut [Results], &mut [P], &mut [Line]) {
         // SAFETY: a panel is bytes without padding and takes every pattern, as its trait says.
-        (self.results, unsafe { cast_mut(self.panels) })
+        (self.results, unsafe { cast_mut(self.panels) }, self.sums)
     }
 }
 
@@ -139,8 +143,9 @@ mod tests {
         assert_eq!((q.len(), sums.len(), q8.len()), (QUERIES * 96, QUERIES * 96, QUERIES * 3));
         assert_eq!(weights.len(), QUERIES * POSITIONS);
         assert_eq!(cells.len(), (QUERIES * 2 * cell_len(96, GgmlType::F16)).next_multiple_of(16));
-        let (results, panels) = space.product.split::<PanelQ4_0>();
+        let (results, panels, sums) = space.product.split::<PanelQ4_0>();
         assert_eq!((results.len(), panels.len()), (RESULT_LINES, PANEL_LINES * 64 / size_of::<PanelQ4_0>()));
+        assert_eq!(sums.len(), SUM_LINES);
         assert_eq!(space.product.split::<PanelQ8_0>().1.len(), PANEL_LINES * 64 / size_of::<PanelQ8_0>());
         for n in [0, 1, RESULT_LINES + 1, Workspace::LINES] {
             let mut space = Workspace::new(&mut lines[..n]);
@@ -155,7 +160,9 @@ mod tests {
     fn a_worker_takes_what_the_documentation_says() {
         let bytes = |n, values| Workspace::lines(n, 64, values).unwrap() * size_of::<Line>();
         assert_eq!(bytes(0, GgmlType::F16), bytes(0, GgmlType::Q8_0));
-        assert_eq!(bytes(0, GgmlType::F16).div_ceil(1024), 31);
+        let of_sums = SUM_LINES * size_of::<Line>();
+        assert_eq!(of_sums, if cfg!(target_arch = "x86_64") { 4096 } else { 0 });
+        assert_eq!((bytes(0, GgmlType::F16) - of_sums).div_ceil(1024), 31);
         let each = |values| (bytes(1 << 20, values) - bytes(0, values)) >> 20;
         assert_eq!((each(GgmlType::F16), each(GgmlType::F32), each(GgmlType::Q8_0)), (60, 12, 12));
     }

@@ -11,3 +11,6 @@ pub(crate) static TABLES: &[OpTable] = &[neon::TABLE, dotprod::TABLE, i8mm::TABL
 
 /// Whether some table multiplies with two panels at once; where none does, the loops for it are left out.
 pub(crate) const HAS_TWO: bool = false;
+
+/// Lines of a workspace that tiles need: there are none.
+pub(crate) const SUM_LINES: usize = 0;

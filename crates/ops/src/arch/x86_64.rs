@@ -12,3 +12,6 @@ pub(crate) static TABLES: &[OpTable] = &[avx2::TABLE, avx_vnni::TABLE, avx512::T
 
 /// Whether some table multiplies with two panels at once; where none does, the loops for it are left out.
 pub(crate) const HAS_TWO: bool = true;
+
+/// Lines of a workspace that tiles need.
+pub(crate) const SUM_LINES: usize = amx::SUM_LINES;

@@ -7,7 +7,7 @@
 
 use core::arch::asm;
 use core::arch::x86_64::*;
-use core::mem::{MaybeUninit, offset_of, swap};
+use core::mem::{offset_of, swap};
 
 use super::avx2::panels::{prefetch_panel, rows_of};
 use super::avx512;
@@ -16,14 +16,19 @@ use crate::block::QK;
 use crate::cpu::Feature;
 use crate::panel::{BlockQ8, Kernel, Panel, PanelQ4_0, PanelQ4_1, PanelQ8_0, Results, Tiles, is_enough};
 use crate::table::{Backend, OpTable};
+use crate::workspace::Line;
 
 pub(crate) const TABLE: OpTable = OpTable {
     backend: Backend::Amx,
     needs: avx512::TABLE.needs.union(Feature::AMX_INT8),
-    q8_0: Kernel { accumulate: accumulate::<PanelQ8_0>, accumulate_two: None, ..PanelQ8_0::BELOW },
-    q4_0: Kernel { accumulate: accumulate::<PanelQ4_0>, accumulate_two: None, ..PanelQ4_0::BELOW },
-    q4_1: Kernel { accumulate: accumulate::<PanelQ4_1>, accumulate_two: None, ..PanelQ4_1::BELOW },
-    tiles: Some(Tiles { rows: ROWS, configure, release }),
+    tiles: Some(Tiles {
+        rows: ROWS,
+        configure,
+        release,
+        q8_0: accumulate::<PanelQ8_0>,
+        q4_0: accumulate::<PanelQ4_0>,
+        q4_1: accumulate::<PanelQ4_1>,
+    }),
     ..avx512::TABLE
 };
 
@@ -35,6 +40,9 @@ const GROUPS: usize = QK / 4;
 const LINE: usize = 64;
 /// Panels at a time: results are loaded and stored once for both.
 const PANELS: usize = 2;
+
+/// Lines of the workspace: two [`Sums`], one that is written and one that waits to be scaled.
+pub(super) const SUM_LINES: usize = 2 * ROWS * PANELS;
 
 /// What LDTILECFG reads (Intel SDM vol. 1, 18.3): the rows of each tile, and their bytes.
 #[repr(C, align(64))]
@@ -78,7 +86,7 @@ unsafe fn release() {
 }
 
 /// Sums of quants: what each row of activations gives with the sixteen rows of each of `N` panels.
-type Sums<const N: usize> = [[__m512i; N]; ROWS];
+type Sums<const N: usize> = [[Line; N]; ROWS];
 
 /// Writes column `b` of `sums`, below `N`: `sums[i][b] = x[i] . w`.
 ///
@@ -87,12 +95,7 @@ type Sums<const N: usize> = [[__m512i; N]; ROWS];
 /// The tiles are configured.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-unsafe fn multiply<const N: usize>(
-    sums: &mut MaybeUninit<Sums<N>>,
-    b: usize,
-    x: &[BlockQ8; ROWS],
-    w: &[__m512i; GROUPS],
-) {
+unsafe fn multiply<const N: usize>(sums: &mut Sums<N>, b: usize, x: &[BlockQ8; ROWS], w: &[__m512i; GROUPS]) {
     // SAFETY: as the caller says. Read are the quants of sixteen blocks and eight lines of weights, written are sixteen
     // lines of sums, `N` lines apart.
     unsafe {
@@ -106,7 +109,7 @@ unsafe fn multiply<const N: usize>(
             block = in(reg) size_of::<BlockQ8>(),
             w = in(reg) w.as_ptr(),
             line = in(reg) LINE,
-            sums = in(reg) sums.as_mut_ptr().cast::<__m512i>().wrapping_add(b % N),
+            sums = in(reg) sums.as_mut_ptr().cast::<Line>().wrapping_add(b % N),
             row = in(reg) N * LINE,
             out("tmm0") _, out("tmm1") _, out("tmm2") _,
             options(nostack, preserves_flags),
@@ -192,8 +195,8 @@ impl Tiled for PanelQ4_1 {
 }
 
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn accumulate<P: Tiled>(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[P]) {
-    if acc.len() < ROWS {
+fn accumulate<P: Tiled>(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[P], sums: &mut [Line]) {
+    if acc.len() < ROWS || sums.len() < SUM_LINES {
         // SAFETY: the features of AVX-512 VNNI are enabled here.
         return unsafe { (P::BELOW.accumulate)(acc, x, stride, panels) };
     }
@@ -202,10 +205,10 @@ fn accumulate<P: Tiled>(acc: &mut [Results], x: &[BlockQ8], stride: usize, panel
     }
     let (pairs, single) = panels.as_chunks::<PANELS>();
     // SAFETY: `x` is enough; `acc` fills a tile, so the tiles are configured.
-    unsafe { add_products(acc, x, stride, pairs) };
+    unsafe { add_products(acc, x, stride, pairs, sums) };
     if let Some(x) = x.get(pairs.len() * PANELS * stride..) {
         // SAFETY: as above.
-        unsafe { add_products(acc, x, stride, single.as_chunks::<1>().0) };
+        unsafe { add_products(acc, x, stride, single.as_chunks::<1>().0, sums) };
     }
 }
 
@@ -231,10 +234,11 @@ unsafe fn add_products<P: Tiled, const N: usize>(
     x: &[BlockQ8],
     stride: usize,
     panels: &[[P; N]],
+    sums: &mut [Line],
 ) {
     let n_rows = acc.len();
-    let mut memory = [MaybeUninit::<Sums<N>>::uninit(); 2];
-    let [mut sums, mut sums_before] = memory.each_mut();
+    let [first, second, ..] = sums.as_chunks_mut::<N>().0.as_chunks_mut::<ROWS>().0 else { return };
+    let (mut sums, mut sums_before) = (first, second);
     let mut before: Option<Product<'_, P, N>> = None;
     for (i, panels) in panels.iter().enumerate() {
         panels.iter().for_each(prefetch_panel);
@@ -250,15 +254,13 @@ unsafe fn add_products<P: Tiled, const N: usize>(
                 unsafe { multiply(sums, b, tile, weights) };
             }
             if let Some(before) = before.replace(Product { x: tiles, scales, first }) {
-                // SAFETY: every column was written.
-                add_sums(acc, &before, unsafe { sums_before.assume_init_ref() });
+                add_sums(acc, &before, sums_before);
             }
             swap(&mut sums, &mut sums_before);
         }
     }
     if let Some(before) = before {
-        // SAFETY: as above.
-        add_sums(acc, &before, unsafe { sums_before.assume_init_ref() });
+        add_sums(acc, &before, sums_before);
     }
 }
 
@@ -274,7 +276,9 @@ fn add_sums<P: Tiled, const N: usize>(acc: &mut [Results], product: &Product<'_,
         for ((x, sums), scales) in product.x.iter().zip(sums).zip(product.scales) {
             // SAFETY: activations have as many rows as sums.
             let x = unsafe { x.get_unchecked(row) };
-            sum = P::add(sum, _mm512_cvtepi32_ps(*sums), x, scales);
+            // SAFETY: a line is as long as the register.
+            let sums = unsafe { _mm512_load_si512(core::ptr::from_ref(sums).cast()) };
+            sum = P::add(sum, _mm512_cvtepi32_ps(sums), x, scales);
         }
         // SAFETY: as above, of the store.
         unsafe { _mm512_storeu_ps(acc.as_mut_ptr(), sum) };
