@@ -155,6 +155,13 @@ impl<'k> Attention<'k> {
             self.weigh_block(cells, group, i, waits_in_cell(i), space, product);
         }
         cells.chunks_exact_mut(width.max(1)).for_each(|cells| self.fold(cells));
+        if n_blocks == 1 && group.tokens == 1 && self.is_rounded() {
+            // The values of the one block are the result, and need no room of their own.
+            self.round_weights(TileMut::new(cells, width), 0..group.n, false, space);
+            let dst = dst.row_mut(0).unwrap_or_default();
+            dst.fill(0.0);
+            return self.ops.accumulate(dst, space.weights, POSITIONS, self.values.slice_rows(0..group.n));
+        }
         for i in (0..if self.is_rounded() { n_blocks } else { 0 }).rev() {
             let cells = TileMut::new(cells, width).slice(0..group.rows(), self.columns(i));
             self.round_block(cells, group, i, waits_in_cell(i), space);
@@ -183,6 +190,10 @@ impl Attention<'_> {
 
     /// Second step, for all cells of a head: what the weights of each are worth.
     pub fn fold(&self, cells: &mut [f32]) {
+        if cells.len() == self.cell_len() {
+            // e^(max - max) is 1 where the largest score is finite, else NaN.
+            return self.cells(cells).for_each(|cell| *cell.max = (1.0 + 0.0 * *cell.max) / *cell.sum);
+        }
         let (mut max, mut sum) = (f32::NEG_INFINITY, 0.0);
         for cell in self.cells(cells) {
             max = cell.max.max(max);
@@ -298,7 +309,19 @@ impl Attention<'_> {
         space: &mut AttentionSpace<'_>,
     ) {
         let block = group.block(block);
-        for (row, weights) in space.weights.chunks_exact_mut(POSITIONS).take(group.rows()).enumerate() {
+        self.round_weights(cells.reborrow(), block.clone(), waits_in_cell, space);
+        self.add_values(cells, block, space);
+    }
+
+    /// Makes the weights of a block final, in `space`.
+    fn round_weights(
+        &self,
+        mut cells: TileMut<'_>,
+        block: Range<usize>,
+        waits_in_cell: bool,
+        space: &mut AttentionSpace<'_>,
+    ) {
+        for (row, weights) in space.weights.chunks_exact_mut(POSITIONS).take(cells.rows()).enumerate() {
             let cell = self.cell(&mut cells, row).zip(weights.get_mut(..block.len()));
             let Some((cell, weights)) = cell else { return };
             if waits_in_cell {
@@ -307,7 +330,6 @@ impl Attention<'_> {
             self.ops.scale(weights, *cell.max);
             self.ops.round_to_f16(weights);
         }
-        self.add_values(cells, block, space);
     }
 
     /// The values of a block by the weights in `space`.
