@@ -1,13 +1,14 @@
 //! Advanced SIMD with SMMLA: two rows of weights by two rows of activations, eight products to a lane of 32 bits.
+//!
+//! What comes out of it are pairs: two columns of two rows in a register. Results stay so from panel to panel; rows and
+//! columns are put in order once a call, so that nothing but multiplication and scaling is left for a panel.
 
 use core::arch::aarch64::*;
 use core::arch::asm;
 use core::mem::{MaybeUninit, offset_of};
 
 use super::dotprod::{self, accumulate_one};
-use super::neon::panels::{
-    Quants, Sixteen, Unpacked, Weights, define_accumulate, load_results, store_results,
-};
+use super::neon::panels::{Quants, Scales, Sixteen, Weights};
 use crate::cpu::Feature;
 use crate::panel::{BlockQ8, Kernel, Results, is_enough};
 use crate::table::{Backend, OpTable};
@@ -22,101 +23,285 @@ pub(crate) const TABLE: OpTable = OpTable {
     ..dotprod::TABLE
 };
 
-define_accumulate!(target_feature(enable = "neon,dotprod,i8mm"), 4, unpack, tile);
+/// Rows of activations at a time.
+const ROWS: usize = 4;
 
-/// Eights of quants, two rows to a register: groups `2 * i` and `2 * i + 1` side by side make two of them.
-#[inline]
-#[target_feature(enable = "neon,dotprod,i8mm")]
-fn unpack(quants: impl Quants) -> Unpacked {
-    let quants = quants.zipped();
-    [0, 1, 2, 3, 4, 5, 6, 7].map(|g| quants.group(g))
+/// Eight rows of a panel, as [`multiply`] reads them: columns `2 * i` and `2 * i + 1` in register `i`.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Eight {
+    /// Eights of quants.
+    qs: [Sixteen<int8x16_t>; 4],
+    /// Scales of both columns, twice.
+    d: Sixteen<float32x4_t>,
 }
 
-/// The instructions of [`tile`] for an eight of four pairs of rows: `smmla $acc, $x, $w`.
+/// A panel, as it is read.
+#[repr(C)]
+struct Unpacked {
+    /// Rows 0 to 7, then rows 8 to 15.
+    eights: [Eight; 2],
+    /// Least values of both columns, twice, of the same rows; zeros where a panel has none.
+    m: [Sixteen<float32x4_t>; 2],
+}
+
+#[target_feature(enable = "neon,dotprod,i8mm")]
+fn accumulate<W: Weights>(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[W]) {
+    if !is_enough(x.len(), stride, panels.len(), acc.len()) {
+        return;
+    }
+    let (tiles, rest) = acc.as_chunks_mut::<ROWS>();
+    if !tiles.is_empty() {
+        accumulate_tiles(tiles, x, stride, panels);
+    }
+    let first = tiles.len() * ROWS;
+    for (i, acc) in rest.iter_mut().enumerate() {
+        // SAFETY: `x` is enough.
+        unsafe { accumulate_one(acc, x.get(first + i..).unwrap_or(&[]), stride, panels) };
+    }
+}
+
+/// Whole tiles. Apart from the rest, which needs no registers saved; `x` is enough.
+#[inline(never)]
+#[target_feature(enable = "neon,dotprod,i8mm")]
+fn accumulate_tiles<W: Weights>(tiles: &mut [[Results; ROWS]], x: &[BlockQ8], stride: usize, panels: &[W]) {
+    tiles.iter_mut().for_each(|tile| pair(tile));
+    let mut room = MaybeUninit::<Unpacked>::uninit();
+    for (b, panel) in panels.iter().enumerate() {
+        let x = x.get(b * stride..).unwrap_or_default().as_chunks().0;
+        let multiply = if W::HAS_LEAST { multiply_and_add_least } else { multiply };
+        multiply(tiles, x, room.write(unpack(panel)));
+    }
+    tiles.iter_mut().for_each(|tile| unpair(tile));
+}
+
+#[inline]
+#[target_feature(enable = "neon,dotprod,i8mm")]
+fn unpack<W: Weights>(panel: &W) -> Unpacked {
+    let (quants, Scales { d, m }) = (panel.quants().zipped(), panel.scales());
+    let quants =
+        |i: usize| [0, 2, 4, 6].map(|g| quants.group(g + i).map(|q| vsubq_s8(q, vdupq_n_s8(W::ZERO))));
+    let [a, b, c, e] = d;
+    let eights = [Eight { qs: quants(0), d: twice(a, b) }, Eight { qs: quants(1), d: twice(c, e) }];
+    let [a, b, c, d] = m.unwrap_or([vdupq_n_f32(0.0); 4]);
+    Unpacked { eights, m: [twice(a, b), twice(c, d)] }
+}
+
+/// Pairs of lanes, each twice.
+#[inline]
+#[target_feature(enable = "neon,dotprod,i8mm")]
+fn twice(a: float32x4_t, b: float32x4_t) -> Sixteen<float32x4_t> {
+    let two = |x| {
+        let x = vreinterpretq_f64_f32(x);
+        [vdupq_laneq_f64::<0>(x), vdupq_laneq_f64::<1>(x)].map(|x| vreinterpretq_f32_f64(x))
+    };
+    let ([a, b], [c, d]) = (two(a), two(b));
+    [a, b, c, d]
+}
+
+/// `zip1` and `zip2` of two registers: two columns of two rows each to four columns of a row each, and back.
+macro_rules! zips {
+    ($([$low:literal $high:literal] = [$a:literal $b:literal])*) => {
+        concat!($(
+            "zip1 v", $low, ".2d, v", $a, ".2d, v", $b, ".2d\n",
+            "zip2 v", $high, ".2d, v", $a, ".2d, v", $b, ".2d\n",
+        )*)
+    };
+}
+
+/// Results in order to pairs: columns 0 to 7 of rows 0 and 1, of rows 2 and 3; columns 8 to 15.
+#[inline]
+#[target_feature(enable = "neon,dotprod,i8mm")]
+fn pair(tile: &mut [Results; ROWS]) {
+    // SAFETY: reads and writes the 256 bytes of the tile.
+    unsafe {
+        asm!(
+            "ld1 {{v16.4s-v19.4s}}, [{from}], #64",
+            "ld1 {{v20.4s-v23.4s}}, [{from}], #64",
+            "ld1 {{v24.4s-v27.4s}}, [{from}], #64",
+            "ld1 {{v28.4s-v31.4s}}, [{from}]",
+            zips!([0 1] = [16 20] [2 3] = [17 21] [4 5] = [24 28] [6 7] = [25 29]),
+            "st1 {{v0.4s-v3.4s}}, [{to}], #64",
+            "st1 {{v4.4s-v7.4s}}, [{to}], #64",
+            zips!([0 1] = [18 22] [2 3] = [19 23] [4 5] = [26 30] [6 7] = [27 31]),
+            "st1 {{v0.4s-v3.4s}}, [{to}], #64",
+            "st1 {{v4.4s-v7.4s}}, [{to}]",
+            from = inout(reg) tile.as_ptr() => _, to = inout(reg) tile.as_mut_ptr() => _,
+            out("v0") _, out("v1") _, out("v2") _, out("v3") _, out("v4") _, out("v5") _, out("v6") _,
+            out("v7") _, out("v16") _, out("v17") _, out("v18") _, out("v19") _, out("v20") _, out("v21") _,
+            out("v22") _, out("v23") _, out("v24") _, out("v25") _, out("v26") _, out("v27") _, out("v28") _,
+            out("v29") _, out("v30") _, out("v31") _,
+            options(nostack, preserves_flags)
+        );
+    }
+}
+
+/// Pairs to results in order.
+#[inline]
+#[target_feature(enable = "neon,dotprod,i8mm")]
+fn unpair(tile: &mut [Results; ROWS]) {
+    // SAFETY: reads and writes the 256 bytes of the tile.
+    unsafe {
+        asm!(
+            "ld1 {{v16.4s-v19.4s}}, [{from}], #64",
+            "ld1 {{v20.4s-v23.4s}}, [{from}], #64",
+            "ld1 {{v24.4s-v27.4s}}, [{from}], #64",
+            "ld1 {{v28.4s-v31.4s}}, [{from}]",
+            zips!([0 4] = [16 17] [1 5] = [18 19] [2 6] = [24 25] [3 7] = [26 27]),
+            "st1 {{v0.4s-v3.4s}}, [{to}], #64",
+            "st1 {{v4.4s-v7.4s}}, [{to}], #64",
+            zips!([0 4] = [20 21] [1 5] = [22 23] [2 6] = [28 29] [3 7] = [30 31]),
+            "st1 {{v0.4s-v3.4s}}, [{to}], #64",
+            "st1 {{v4.4s-v7.4s}}, [{to}]",
+            from = inout(reg) tile.as_ptr() => _, to = inout(reg) tile.as_mut_ptr() => _,
+            out("v0") _, out("v1") _, out("v2") _, out("v3") _, out("v4") _, out("v5") _, out("v6") _,
+            out("v7") _, out("v16") _, out("v17") _, out("v18") _, out("v19") _, out("v20") _, out("v21") _,
+            out("v22") _, out("v23") _, out("v24") _, out("v25") _, out("v26") _, out("v27") _, out("v28") _,
+            out("v29") _, out("v30") _, out("v31") _,
+            options(nostack, preserves_flags)
+        );
+    }
+}
+
+/// `smmla $acc, $x, $w` for an eight of quants of two pairs of rows.
 macro_rules! smmlas {
     ($x:literal, [$($acc:literal)*], [$($w:literal)*]) => {
         concat!($("smmla v", $acc, ".4s, v", $x, ".16b, v", $w, ".16b\n",)*)
     };
-    (low, $x:literal, $y:literal, $w:tt) => {
-        concat!(smmlas!($x, [0 1 2 3], $w), smmlas!($y, [8 9 10 11], $w))
-    };
-    (high, $x:literal, $y:literal, $w:tt) => {
-        concat!(smmlas!($x, [4 5 6 7], $w), smmlas!($y, [12 13 14 15], $w))
+    ($x:literal, $y:literal, $w:tt) => {
+        concat!(smmlas!($x, [0 1 2 3], $w), smmlas!($y, [4 5 6 7], $w))
     };
 }
 
-/// The sums of products for four rows of activations.
-///
-/// One block of assembly: all registers are in use, and the compiler's order of loads would spill half of them.
-#[inline]
-#[target_feature(enable = "neon,dotprod,i8mm")]
-fn tile<W: Weights>(x: &[BlockQ8; 4], w: &Unpacked) -> [Sixteen<int32x4_t>; 4] {
-    // Two rows in a register, as they come out.
-    let start = |a, b| vcombine_s32(vdup_n_s32(W::start(a)), vdup_n_s32(W::start(b)));
-    let [a, b, c, d] = x;
-    let (mut low, mut high) = ([start(a, b); 8], [start(c, d); 8]);
-    let first = x.as_ptr().cast::<u8>().wrapping_add(offset_of!(BlockQ8, qs));
-    // SAFETY: reads the quants of four rows, each a block further, and the 512 bytes of `w`.
-    unsafe {
-        asm!(
-            "ld1 {{v24.16b-v25.16b}}, [{x}], {stride}",
-            "ld1 {{v26.16b-v27.16b}}, [{x}], {stride}",
-            "ld1 {{v28.16b-v29.16b}}, [{x}], {stride}",
-            "ld1 {{v30.16b-v31.16b}}, [{x}]",
-            "zip1 v16.2d, v24.2d, v26.2d",
-            "zip2 v17.2d, v24.2d, v26.2d",
-            "zip1 v18.2d, v25.2d, v27.2d",
-            "zip2 v19.2d, v25.2d, v27.2d",
-            "zip1 v20.2d, v28.2d, v30.2d",
-            "zip2 v21.2d, v28.2d, v30.2d",
-            "zip1 v22.2d, v29.2d, v31.2d",
-            "zip2 v23.2d, v29.2d, v31.2d",
-            "ld1 {{v24.16b-v27.16b}}, [{w}], #64",
-            "ld1 {{v28.16b-v31.16b}}, [{w}], #64",
-            smmlas!(low, 16, 20, [24 25 26 27]),
-            "ld1 {{v24.16b-v27.16b}}, [{w}], #64",
-            smmlas!(high, 16, 20, [28 29 30 31]),
-            "ld1 {{v28.16b-v31.16b}}, [{w}], #64",
-            smmlas!(low, 17, 21, [24 25 26 27]),
-            "ld1 {{v24.16b-v27.16b}}, [{w}], #64",
-            smmlas!(high, 17, 21, [28 29 30 31]),
-            "ld1 {{v28.16b-v31.16b}}, [{w}], #64",
-            smmlas!(low, 18, 22, [24 25 26 27]),
-            "ld1 {{v24.16b-v27.16b}}, [{w}], #64",
-            smmlas!(high, 18, 22, [28 29 30 31]),
-            "ld1 {{v28.16b-v31.16b}}, [{w}]",
-            smmlas!(low, 19, 23, [24 25 26 27]),
-            smmlas!(high, 19, 23, [28 29 30 31]),
-            // Rows of activations apart: sums of rows 2 * i and 2 * i + 1 come from two registers.
-            "zip2 v24.2d, v0.2d, v1.2d",
-            "zip1 v0.2d, v0.2d, v1.2d",
-            "zip2 v25.2d, v2.2d, v3.2d",
-            "zip1 v1.2d, v2.2d, v3.2d",
-            "zip2 v26.2d, v4.2d, v5.2d",
-            "zip1 v2.2d, v4.2d, v5.2d",
-            "zip2 v27.2d, v6.2d, v7.2d",
-            "zip1 v3.2d, v6.2d, v7.2d",
-            "zip2 v28.2d, v8.2d, v9.2d",
-            "zip1 v8.2d, v8.2d, v9.2d",
-            "zip2 v29.2d, v10.2d, v11.2d",
-            "zip1 v9.2d, v10.2d, v11.2d",
-            "zip2 v30.2d, v12.2d, v13.2d",
-            "zip1 v10.2d, v12.2d, v13.2d",
-            "zip2 v31.2d, v14.2d, v15.2d",
-            "zip1 v11.2d, v14.2d, v15.2d",
-            x = inout(reg) first => _, stride = in(reg) size_of::<BlockQ8>(),
-            w = inout(reg) w.as_ptr() => _,
-            inout("v0") low[0], inout("v1") low[1], inout("v2") low[2], inout("v3") low[3],
-            inout("v4") low[4] => _, inout("v5") low[5] => _, inout("v6") low[6] => _, inout("v7") low[7] => _,
-            inout("v8") high[0], inout("v9") high[1], inout("v10") high[2], inout("v11") high[3],
-            inout("v12") high[4] => _, inout("v13") high[5] => _, inout("v14") high[6] => _,
-            inout("v15") high[7] => _,
-            out("v16") _, out("v17") _, out("v18") _, out("v19") _, out("v20") _, out("v21") _, out("v22") _,
-            out("v23") _, out("v24") low[4], out("v25") low[5], out("v26") low[6], out("v27") low[7],
-            out("v28") high[4], out("v29") high[5], out("v30") high[6], out("v31") high[7],
-            options(pure, readonly, nostack, preserves_flags)
-        );
-    }
-    let ([a, b, c, d, e, f, g, h], [i, j, k, l, m, n, o, p]) = (low, high);
-    [[a, b, c, d], [e, f, g, h], [i, j, k, l], [m, n, o, p]]
+/// `$instruction` with vectors of four, for each list of registers.
+macro_rules! fours {
+    ($instruction:literal: $([$first:literal $($other:literal)*])*) => {
+        concat!($($instruction, " v", $first, ".4s" $(, ", v", $other, ".4s")*, "\n",)*)
+    };
 }
+
+/// Numbers of four rows, `$from` on, as two pairs in `$low` and `$high`: each twice.
+macro_rules! row_pairs {
+    ($from:literal, [$low:literal $high:literal]) => {
+        concat!(
+            "ld1r {{v24.4s}}, [{",
+            $from,
+            "}], {stride}\n",
+            "ld1r {{v25.4s}}, [{",
+            $from,
+            "}], {stride}\n",
+            "ld1r {{v26.4s}}, [{",
+            $from,
+            "}], {stride}\n",
+            "ld1r {{v27.4s}}, [{",
+            $from,
+            "}], {stride}\n",
+            "zip1 v",
+            $low,
+            ".2d, v24.2d, v25.2d\n",
+            "zip1 v",
+            $high,
+            ".2d, v26.2d, v27.2d\n",
+        )
+    };
+}
+
+/// Defines the loop over tiles: `$start` runs at the start of one, `$end` behind the scaling of eight columns, whose
+/// results are then in v24 to v31; both have `$operands` more.
+macro_rules! define_multiply {
+    ($name:ident($tiles:ident, $x:ident, $w:ident), $start:expr, $end:expr, {$($operands:tt)*}) => {
+        /// Adds the products of a panel with `tiles.len()` times four rows of activations to their pairs.
+        ///
+        /// One block of assembly: all registers are in use, and the compiler's order of loads would spill half of them.
+        #[inline]
+        #[target_feature(enable = "neon,dotprod,i8mm")]
+        fn $name($tiles: &mut [[Results; ROWS]], $x: &[[BlockQ8; ROWS]], $w: &Unpacked) {
+            let n = $tiles.len().min($x.len());
+            if n == 0 {
+                return;
+            }
+            let $x = $x.as_ptr().cast::<u8>();
+            let (zeros, eights) = ([0i32; 16], $w.eights.as_ptr_range());
+            // SAFETY: reads the blocks of `n` times four rows, all of `w` and the zeros, goes over the results of as many
+            // rows and over what the operands say.
+            unsafe {
+                asm!(
+                    "2:",
+                    // Eights of quants of both rows of a pair, side by side.
+                    "ld1 {{v24.16b-v25.16b}}, [{qs}], {stride}",
+                    "ld1 {{v26.16b-v27.16b}}, [{qs}], {stride}",
+                    "ld1 {{v28.16b-v29.16b}}, [{qs}], {stride}",
+                    "ld1 {{v30.16b-v31.16b}}, [{qs}], {stride}",
+                    zips!([16 17] = [24 26] [18 19] = [25 27] [20 21] = [28 30] [22 23] = [29 31]),
+                    row_pairs!("d", [14 15]),
+                    $start,
+                    "mov {w}, {first}",
+                    "3:",
+                    "ld1 {{v0.4s-v3.4s}}, [{zeros}]",
+                    "ld1 {{v4.4s-v7.4s}}, [{zeros}]",
+                    "ld1 {{v24.16b-v27.16b}}, [{w}], #64",
+                    "ld1 {{v28.16b-v31.16b}}, [{w}], #64",
+                    smmlas!(16, 20, [24 25 26 27]),
+                    "ld1 {{v24.16b-v27.16b}}, [{w}], #64",
+                    smmlas!(17, 21, [28 29 30 31]),
+                    "ld1 {{v28.16b-v31.16b}}, [{w}], #64",
+                    smmlas!(18, 22, [24 25 26 27]),
+                    "ld1 {{v8.4s-v11.4s}}, [{w}], #64",
+                    "ld1 {{v24.4s-v27.4s}}, [{from}], #64",
+                    smmlas!(19, 23, [28 29 30 31]),
+                    "ld1 {{v28.4s-v31.4s}}, [{from}], #64",
+                    fours!("scvtf": [0 0] [1 1] [2 2] [3 3] [4 4] [5 5] [6 6] [7 7]),
+                    // sums * (d_x * d) + acc
+                    fours!("fmul": [12 8 14] [13 9 14]),
+                    fours!("fmla": [24 0 12] [25 1 13]),
+                    fours!("fmul": [12 10 14] [13 11 14] [8 8 15] [9 9 15] [10 10 15] [11 11 15]),
+                    fours!("fmla": [26 2 12] [27 3 13] [28 4 8] [29 5 9] [30 6 10] [31 7 11]),
+                    $end,
+                    "st1 {{v24.4s-v27.4s}}, [{to}], #64",
+                    "st1 {{v28.4s-v31.4s}}, [{to}], #64",
+                    "cmp {w}, {last}",
+                    "b.ne 3b",
+                    "subs {n}, {n}, #1",
+                    "b.ne 2b",
+                    n = inout(reg) n => _, stride = in(reg) size_of::<BlockQ8>(),
+                    qs = inout(reg) $x.wrapping_add(offset_of!(BlockQ8, qs)) => _,
+                    d = inout(reg) $x.wrapping_add(offset_of!(BlockQ8, d)) => _,
+                    from = inout(reg) $tiles.as_ptr() => _, to = inout(reg) $tiles.as_mut_ptr() => _,
+                    first = in(reg) eights.start, last = in(reg) eights.end, w = out(reg) _,
+                    zeros = in(reg) zeros.as_ptr(),
+                    $($operands)*
+                    out("v0") _, out("v1") _, out("v2") _, out("v3") _, out("v4") _, out("v5") _, out("v6") _,
+                    out("v7") _, out("v8") _, out("v9") _, out("v10") _, out("v11") _, out("v12") _,
+                    out("v13") _, out("v14") _, out("v15") _, out("v16") _, out("v17") _, out("v18") _,
+                    out("v19") _, out("v20") _, out("v21") _, out("v22") _, out("v23") _, out("v24") _,
+                    out("v25") _, out("v26") _, out("v27") _, out("v28") _, out("v29") _, out("v30") _,
+                    out("v31") _,
+                    options(nostack)
+                );
+            }
+        }
+    };
+}
+
+define_multiply!(multiply(tiles, x, w), "", "", {});
+define_multiply!(
+    multiply_and_add_least(tiles, x, w),
+    // sum_x * d_x of both rows of a pair, each twice, to memory
+    concat!(
+        row_pairs!("offset", [12 13]),
+        fours!("scvtf": [12 12] [13 13]),
+        "fmov v24.4s, #-0.125\n",
+        fours!("fmul": [12 12 24] [13 13 24] [12 12 14] [13 13 15]),
+        "st1 {{v12.4s-v13.4s}}, [{least}]\n",
+        "mov {m}, {least_w}\n",
+    ),
+    concat!(
+        "ld1 {{v12.4s-v13.4s}}, [{least}]\n",
+        "ld1 {{v8.4s-v11.4s}}, [{m}], #64\n",
+        fours!("fmla": [24 8 12] [25 9 12] [26 10 12] [27 11 12] [28 8 13] [29 9 13] [30 10 13] [31 11 13]),
+    ),
+    {
+        offset = inout(reg) x.wrapping_add(offset_of!(BlockQ8, offset)) => _,
+        least = in(reg) [0f32; 8].as_mut_ptr(), least_w = in(reg) w.m.as_ptr(), m = out(reg) _,
+    }
+);

@@ -20,6 +20,10 @@ pub(in crate::arch::aarch64) type Sixteen<T> = [T; 4];
 pub(in crate::arch::aarch64) trait Weights: Copy {
     /// Whether 16 bits hold the sum of eight products.
     const IS_NARROW: bool;
+    /// The quant that means zero.
+    const ZERO: i8;
+    /// Whether there are least values.
+    const HAS_LEAST: bool;
     /// The quants in registers.
     type Quants: Quants;
     /// Loads the quants.
@@ -40,6 +44,8 @@ pub(in crate::arch::aarch64) trait Quants: Copy {
 
 impl Weights for PanelQ4_0 {
     const IS_NARROW: bool = true;
+    const ZERO: i8 = 8;
+    const HAS_LEAST: bool = false;
     type Quants = Nibbles;
     #[inline(always)]
     fn quants(&self) -> Nibbles {
@@ -57,6 +63,8 @@ impl Weights for PanelQ4_0 {
 
 impl Weights for PanelQ4_1 {
     const IS_NARROW: bool = true;
+    const ZERO: i8 = 0;
+    const HAS_LEAST: bool = true;
     type Quants = Nibbles;
     #[inline(always)]
     fn quants(&self) -> Nibbles {
@@ -74,6 +82,8 @@ impl Weights for PanelQ4_1 {
 
 impl Weights for PanelQ8_0 {
     const IS_NARROW: bool = false;
+    const ZERO: i8 = 0;
+    const HAS_LEAST: bool = false;
     type Quants = Bytes;
     #[inline(always)]
     fn quants(&self) -> Bytes {
@@ -185,8 +195,8 @@ fn widen(halves: [uint8x16_t; 2]) -> Sixteen<float32x4_t> {
 /// Scales and least values of a panel.
 #[derive(Clone, Copy)]
 pub(in crate::arch::aarch64) struct Scales {
-    d: Sixteen<float32x4_t>,
-    m: Option<Sixteen<float32x4_t>>,
+    pub(in crate::arch::aarch64) d: Sixteen<float32x4_t>,
+    pub(in crate::arch::aarch64) m: Option<Sixteen<float32x4_t>>,
 }
 
 impl Scales {
