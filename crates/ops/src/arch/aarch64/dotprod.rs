@@ -10,16 +10,16 @@ use super::neon::panels::{
 };
 use super::neon::rows::{SixteenRows, define_dot, define_one_row, fused, split_nibbles, widen_one};
 use super::neon::{self, load_nibbles};
-use crate::block::{BlockQ4_0, BlockQ4_1, BlockQ8_0};
+use crate::block::{BlockQ4_0, BlockQ4_1, BlockQ8_0, F16};
 use crate::cpu::Feature;
-use crate::panel::{BlockQ8, Kernel, Results, is_enough};
+use crate::panel::{BlockQ8, Kernel, PANEL_ROWS, Results, is_enough};
 use crate::table::{Backend, OpTable};
 
 pub(crate) const TABLE: OpTable = OpTable {
     backend: Backend::NeonDotprod,
     needs: neon::TABLE.needs.union(Feature::DOTPROD),
     q8_0: Kernel { dot: dot_q8_0, accumulate, one_row: Some(one_row_q8_0), ..neon::TABLE.q8_0 },
-    q4_0: Kernel { dot: dot_q4_0, accumulate, one_row: Some(one_row_q4_0), ..neon::TABLE.q4_0 },
+    q4_0: Kernel { dot: dot_q4_0, accumulate, one_row: Some(sixteen_rows_q4_0), ..neon::TABLE.q4_0 },
     q4_1: Kernel { dot: dot_q4_1, accumulate, one_row: Some(one_row_q4_1), ..neon::TABLE.q4_1 },
     ..neon::TABLE
 };
@@ -150,4 +150,111 @@ fn four([x, y]: [int8x16_t; 2], rows: [[int8x16_t; 2]; 4], start: i32) -> int32x
     let start = vsetq_lane_s32::<0>(start, vdupq_n_s32(0));
     let [a, b, c, d] = rows.map(|[w, v]| sdot(sdot(start, w, x), v, y));
     vpaddq_s32(vpaddq_s32(a, b), vpaddq_s32(c, d))
+}
+
+/// The instructions of [`sixteen_rows_q4_0`] that load the next 16 bytes of four rows.
+macro_rules! load_four {
+    () => {
+        concat!(
+            "ld1 {{v0.16b}}, [{q}], {stride}\n",
+            "ld1 {{v1.16b}}, [{q}], {stride}\n",
+            "ld1 {{v2.16b}}, [{q}], {stride}\n",
+            "ld1 {{v3.16b}}, [{q}], {stride}\n",
+        )
+    };
+}
+
+/// Loads halves of eight rows to `$to`.
+macro_rules! load_halves {
+    ($to:literal, [$($lane:literal)*]) => {
+        concat!($("ld1 {{v", $to, ".h}}[", $lane, "], [{d}], {stride}\n",)*)
+    };
+}
+
+/// Adds to `$acc` the sums of four rows, loaded before, by their scales, which `$widen` puts into v31; `$next` runs once
+/// the rows are done with.
+macro_rules! add_four {
+    ($acc:literal, $widen:literal, $next:expr) => {
+        concat!(
+            "ld1 {{v4.4s-v7.4s}}, [{zeros}]\n",
+            "and v27.16b, v0.16b, v24.16b\n",
+            "and v28.16b, v1.16b, v24.16b\n",
+            "and v29.16b, v2.16b, v24.16b\n",
+            "and v30.16b, v3.16b, v24.16b\n",
+            "ushr v0.16b, v0.16b, #4\n",
+            "ushr v1.16b, v1.16b, #4\n",
+            "ushr v2.16b, v2.16b, #4\n",
+            "ushr v3.16b, v3.16b, #4\n",
+            "sdot v4.4s, v27.16b, v25.16b\n",
+            "sdot v5.4s, v28.16b, v25.16b\n",
+            "sdot v6.4s, v29.16b, v25.16b\n",
+            "sdot v7.4s, v30.16b, v25.16b\n",
+            "sdot v4.4s, v0.16b, v26.16b\n",
+            "sdot v5.4s, v1.16b, v26.16b\n",
+            "sdot v6.4s, v2.16b, v26.16b\n",
+            "sdot v7.4s, v3.16b, v26.16b\n",
+            $next,
+            $widen,
+            "\n",
+            "addp v4.4s, v4.4s, v5.4s\n",
+            "addp v6.4s, v6.4s, v7.4s\n",
+            "fmul v31.4s, v31.4s, v22.4s\n",
+            "addp v4.4s, v4.4s, v6.4s\n",
+            "add v4.4s, v4.4s, v23.4s\n",
+            "scvtf v4.4s, v4.4s\n",
+            "fmla v",
+            $acc,
+            ".4s, v4.4s, v31.4s\n",
+        )
+    };
+}
+
+/// What sums start with.
+static ZEROS: [i32; 16] = [0; 16];
+
+/// As [`one_row_q4_0`], which does it where halves lie at odd addresses.
+///
+/// One block of assembly: eights of registers are started by two loads of zeros, and rows are loaded before the last ones'
+/// sums are scaled. Every block is 4 * 24 instructions for the rows, 16 to load scales, 10 around that.
+#[target_feature(enable = "neon,dotprod")]
+fn sixteen_rows_q4_0(acc: &mut Results, x: &[BlockQ8], blocks: &[BlockQ4_0], stride: usize) {
+    let Some(rows) = SixteenRows::new(blocks, stride, x.len()) else { return };
+    if x.is_empty() || !rows.are_even() {
+        return one_row_q4_0(acc, x, blocks, stride);
+    }
+    let block = x.as_ptr().cast::<u8>();
+    // SAFETY: reads `x.len()` blocks of `x` and of each of sixteen rows, whose halves are at even addresses, and the zeros;
+    // goes over the results.
+    unsafe {
+        asm!(
+            "ld1 {{v16.4s-v19.4s}}, [{acc}]",
+            "movi v24.16b, #15",
+            "2:",
+            load_four!(),
+            load_halves!(20, [0 1 2 3 4 5 6 7]),
+            load_halves!(21, [0 1 2 3 4 5 6 7]),
+            "ld2r {{v22.4s, v23.4s}}, [{x}], {size}",
+            "ld1 {{v25.16b-v26.16b}}, [{qs}], {size}",
+            add_four!(16, "fcvtl v31.4s, v20.4h", load_four!()),
+            add_four!(17, "fcvtl2 v31.4s, v20.8h", load_four!()),
+            add_four!(18, "fcvtl v31.4s, v21.4h", load_four!()),
+            add_four!(19, "fcvtl2 v31.4s, v21.8h", ""),
+            "sub {q}, {q}, {back}",
+            "sub {d}, {d}, {back}",
+            "subs {n}, {n}, #1",
+            "b.ne 2b",
+            "st1 {{v16.4s-v19.4s}}, [{acc}]",
+            acc = in(reg) acc.as_mut_ptr(), n = inout(reg) x.len() => _,
+            x = inout(reg) block => _, qs = inout(reg) block.wrapping_add(offset_of!(BlockQ8, qs)) => _,
+            size = in(reg) size_of::<BlockQ8>(), zeros = in(reg) &raw const ZEROS,
+            d = inout(reg) rows.first => _, q = inout(reg) rows.skip(size_of::<F16>()).first => _,
+            stride = in(reg) rows.stride,
+            back = in(reg) rows.stride.wrapping_mul(PANEL_ROWS).wrapping_sub(size_of::<BlockQ4_0>()),
+            out("v0") _, out("v1") _, out("v2") _, out("v3") _, out("v4") _, out("v5") _, out("v6") _,
+            out("v7") _, out("v16") _, out("v17") _, out("v18") _, out("v19") _, out("v20") _, out("v21") _,
+            out("v22") _, out("v23") _, out("v24") _, out("v25") _, out("v26") _, out("v27") _, out("v28") _,
+            out("v29") _, out("v30") _, out("v31") _,
+            options(nostack)
+        );
+    }
 }

@@ -10,9 +10,9 @@ use crate::panel::{PANEL_ROWS, PanelQ4_0, PanelQ4_1, PanelQ8_0, is_enough};
 /// Where one block of each of sixteen rows starts.
 #[derive(Clone, Copy)]
 pub(in crate::arch::aarch64) struct SixteenRows {
-    first: *const u8,
+    pub(in crate::arch::aarch64) first: *const u8,
     /// Bytes from a row to the next.
-    stride: usize,
+    pub(in crate::arch::aarch64) stride: usize,
 }
 
 impl SixteenRows {
@@ -31,6 +31,12 @@ impl SixteenRows {
         Self { first: self.first.wrapping_add(offset), ..self }
     }
 
+    /// Whether all of them start at even addresses.
+    #[inline(always)]
+    pub(in crate::arch::aarch64) fn are_even(self) -> bool {
+        self.first.addr().is_multiple_of(2) && self.stride.is_multiple_of(2)
+    }
+
     /// The next half of each row.
     ///
     /// # Safety
@@ -39,7 +45,7 @@ impl SixteenRows {
     #[inline]
     #[target_feature(enable = "neon")]
     pub(in crate::arch::aarch64) unsafe fn halves(self) -> [uint8x16_t; 2] {
-        if !self.first.addr().is_multiple_of(2) || !self.stride.is_multiple_of(2) {
+        if !self.are_even() {
             // SAFETY: as the caller says.
             return unsafe { self.odd_halves() };
         }
