@@ -214,7 +214,8 @@ impl Forward<'_, '_> {
         }
     }
 
-    /// h = silu(gate) * up, or gelu(up + bias); in place, then moved up to where row `i` of (m, hidden_dim) lies.
+    /// h = silu(gate) * up, or gelu(up + bias); in place, then moved up to where row `i` of (m, hidden_dim) lies, or
+    /// quantized.
     fn activate(&mut self, layer: usize, tokens: Range<usize>) -> Option<()> {
         let (w, ops, s, widths) = (self.weights.layers.get(layer)?, self.ops, &mut self.s, self.widths);
         for i in tokens {
@@ -230,7 +231,10 @@ impl Forward<'_, '_> {
                 ops.gelu_f16(h);
             }
             round_for(&[w.ffn_down], ops, h, s.xq, i, self.m)?;
-            if let Some(place) = row_mut(moved, widths.hidden, i) {
+            // Quantized weights read `xq`.
+            if !w.ffn_down.is_quantized()
+                && let Some(place) = row_mut(moved, widths.hidden, i)
+            {
                 place.iter_mut().zip(h).for_each(|(dst, h)| *dst = *h);
             }
         }
