@@ -3,7 +3,7 @@
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod aarch64;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
-pub(crate) use aarch64::{HAS_TWO, SUM_LINES, TABLES};
+pub(crate) use aarch64::{HAS_TWO, SUM_LINES, TABLES, copy16};
 
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 mod x86_64;
@@ -34,3 +34,10 @@ mod none {
     all(target_arch = "x86_64", target_feature = "sse2")
 )))]
 pub(crate) use none::{HAS_TWO, SUM_LINES, TABLES};
+
+/// `to = from`.
+#[cfg(not(all(target_arch = "aarch64", target_feature = "neon")))]
+#[inline(always)]
+pub(crate) fn copy16(to: &mut [f32; 16], from: &[f32; 16]) {
+    *to = *from;
+}

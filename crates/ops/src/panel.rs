@@ -12,6 +12,7 @@
 use core::ops::Range;
 use core::{array, mem};
 
+use crate::arch;
 use crate::block::{Block, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, QK};
 use crate::tile::TileMut;
 use crate::view::{Packed, Rows};
@@ -268,10 +269,9 @@ pub(crate) fn gemv<B: Block>(
     let (n, n_blocks) = (dst.cols().min(weights.rows()), weights.cols() / QK);
     let (Some(x), Some(dst)) = (x.get(..n_blocks), dst.row_mut(0)) else { return 0 };
     let sixteens = weights.blocks().chunks_exact((n_blocks * PANEL_ROWS).max(1));
-    for (dst, blocks) in dst.get_mut(..n).unwrap_or(&mut []).chunks_exact_mut(PANEL_ROWS).zip(sixteens) {
-        let mut acc = [0.0; PANEL_ROWS];
-        rows(&mut acc, x, blocks, n_blocks);
-        copy(dst, &acc);
+    for (acc, blocks) in dst.get_mut(..n).unwrap_or(&mut []).as_chunks_mut().0.iter_mut().zip(sixteens) {
+        clear(core::slice::from_mut(acc));
+        rows(acc, x, blocks, n_blocks);
     }
     n - n % PANEL_ROWS
 }
@@ -401,26 +401,19 @@ pub(crate) fn for_each_block<P: Panel>(
     weights.rest().blocks().iter().zip(dst).for_each(|(block, dst)| f(dst, block));
 }
 
-/// Zeros. A length known to the compiler makes a few stores of it, not a call.
+/// Zeros.
 #[inline(always)]
 fn clear(acc: &mut [Results]) {
-    match acc {
-        [acc] => *acc = [0.0; PANEL_ROWS],
-        acc => acc.fill([0.0; PANEL_ROWS]),
-    }
+    acc.iter_mut().for_each(|acc| arch::copy16(acc, &ZEROS));
 }
 
-/// `to[i] = from[i]`. Sixteen values by fours: as much as compilers copy without a call where addresses must be aligned.
+static ZEROS: Results = [0.0; PANEL_ROWS];
+
+/// `to[i] = from[i]`.
 #[inline(always)]
 fn copy(to: &mut [f32], from: &[f32]) {
-    let fours = (to.first_chunk_mut::<PANEL_ROWS>(), from.first_chunk::<PANEL_ROWS>());
-    let (Some(to), Some(from)) = fours else {
-        return to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
-    };
-    if let ([a, b, c, d], [e, f, g, h]) = (to.as_chunks_mut::<4>().0, from.as_chunks::<4>().0) {
-        *a = *e;
-        *b = *f;
-        *c = *g;
-        *d = *h;
+    match (to.first_chunk_mut(), from.first_chunk()) {
+        (Some(to), Some(from)) => arch::copy16(to, from),
+        _ => to.iter_mut().zip(from).for_each(|(to, from)| *to = *from),
     }
 }
