@@ -319,6 +319,21 @@ impl Exponent<8> for F32x8 {
         };
         Self(power(self.0), power(self.1))
     }
+    /// The first half of `n` goes to the exponent as it is, which is exact; a NaN counts as 0.
+    #[inline(always)]
+    fn scale(self, n: Self) -> Self {
+        let scale = |x, n| {
+            neon!({
+                let n = vcvtq_s32_f32(n);
+                let half = vshrq_n_s32::<1>(n);
+                let x = vaddq_s32(vreinterpretq_s32_f32(x), vshlq_n_s32::<23>(half));
+                let rest =
+                    vaddq_s32(vshlq_n_s32::<23>(vsubq_s32(n, half)), vreinterpretq_s32_f32(vdupq_n_f32(1.0)));
+                vmulq_f32(vreinterpretq_f32_s32(x), vreinterpretq_f32_s32(rest))
+            })
+        };
+        Self(scale(self.0, n.0), scale(self.1, n.1))
+    }
 }
 
 /// One function for all that need it: eight times as long as what else is in their loops.
