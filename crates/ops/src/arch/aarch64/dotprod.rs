@@ -164,10 +164,10 @@ macro_rules! load_four {
     };
 }
 
-/// Loads halves of eight rows to `$to`.
+/// Loads halves of eight rows from `$from` on to `$to`.
 macro_rules! load_halves {
-    ($to:literal, [$($lane:literal)*]) => {
-        concat!($("ld1 {{v", $to, ".h}}[", $lane, "], [{d}], {stride}\n",)*)
+    ($from:literal, $to:literal, [$($lane:literal)*]) => {
+        concat!($("ld1 {{v", $to, ".h}}[", $lane, "], [{", $from, "}], {stride}\n",)*)
     };
 }
 
@@ -214,8 +214,8 @@ static ZEROS: [i32; 16] = [0; 16];
 
 /// As [`one_row_q4_0`], which does it where halves lie at odd addresses.
 ///
-/// One block of assembly: eights of registers are started by two loads of zeros, and rows are loaded before the last ones'
-/// sums are scaled. Every block is 4 * 24 instructions for the rows, 16 to load scales, 10 around that.
+/// One block of assembly: four sums are started by one load of zeros, and scaled before the next four. Scales come by two
+/// addresses, since each load waits for the address before it.
 #[target_feature(enable = "neon,dotprod")]
 fn sixteen_rows_q4_0(acc: &mut Results, x: &[BlockQ8], blocks: &[BlockQ4_0], stride: usize) {
     let Some(rows) = SixteenRows::new(blocks, stride, x.len()) else { return };
@@ -231,8 +231,8 @@ fn sixteen_rows_q4_0(acc: &mut Results, x: &[BlockQ8], blocks: &[BlockQ4_0], str
             "movi v24.16b, #15",
             "2:",
             load_four!(),
-            load_halves!(20, [0 1 2 3 4 5 6 7]),
-            load_halves!(21, [0 1 2 3 4 5 6 7]),
+            load_halves!("d", 20, [0 1 2 3 4 5 6 7]),
+            load_halves!("d8", 21, [0 1 2 3 4 5 6 7]),
             "ld2r {{v22.4s, v23.4s}}, [{x}], {size}",
             "ld1 {{v25.16b-v26.16b}}, [{qs}], {size}",
             add_four!(16, "fcvtl v31.4s, v20.4h", load_four!()),
@@ -240,16 +240,20 @@ fn sixteen_rows_q4_0(acc: &mut Results, x: &[BlockQ8], blocks: &[BlockQ4_0], str
             add_four!(18, "fcvtl v31.4s, v21.4h", load_four!()),
             add_four!(19, "fcvtl2 v31.4s, v21.8h", ""),
             "sub {q}, {q}, {back}",
-            "sub {d}, {d}, {back}",
+            "sub {d}, {d}, {back8}",
+            "sub {d8}, {d8}, {back8}",
             "subs {n}, {n}, #1",
             "b.ne 2b",
             "st1 {{v16.4s-v19.4s}}, [{acc}]",
             acc = in(reg) acc.as_mut_ptr(), n = inout(reg) x.len() => _,
             x = inout(reg) block => _, qs = inout(reg) block.wrapping_add(offset_of!(BlockQ8, qs)) => _,
             size = in(reg) size_of::<BlockQ8>(), zeros = in(reg) &raw const ZEROS,
-            d = inout(reg) rows.first => _, q = inout(reg) rows.skip(size_of::<F16>()).first => _,
+            d = inout(reg) rows.first => _,
+            d8 = inout(reg) rows.skip(rows.stride.wrapping_mul(PANEL_ROWS / 2)).first => _,
+            q = inout(reg) rows.skip(size_of::<F16>()).first => _,
             stride = in(reg) rows.stride,
             back = in(reg) rows.stride.wrapping_mul(PANEL_ROWS).wrapping_sub(size_of::<BlockQ4_0>()),
+            back8 = in(reg) rows.stride.wrapping_mul(PANEL_ROWS / 2).wrapping_sub(size_of::<BlockQ4_0>()),
             out("v0") _, out("v1") _, out("v2") _, out("v3") _, out("v4") _, out("v5") _, out("v6") _,
             out("v7") _, out("v16") _, out("v17") _, out("v18") _, out("v19") _, out("v20") _, out("v21") _,
             out("v22") _, out("v23") _, out("v24") _, out("v25") _, out("v26") _, out("v27") _, out("v28") _,
