@@ -140,6 +140,10 @@ impl Exponent<16> for F32x16 {
     fn exp2_integer(self) -> Self {
         Self(self.0.exp2_integer(), self.1.exp2_integer())
     }
+    #[inline(always)]
+    fn scale(self, n: Self) -> Self {
+        self.zip_with(n, F32x8::scale)
+    }
 }
 
 /// See [`exp::exp`].
