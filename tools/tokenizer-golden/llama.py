@@ -32,6 +32,7 @@ def _library() -> ctypes.CDLL:
         ("llama_model_get_vocab", _POINTER, [_POINTER]),
         ("llama_tokenize", _ID, [_POINTER, ctypes.c_char_p, _ID, _POINTER, _ID, _BOOL, _BOOL]),
         ("llama_detokenize", _ID, [_POINTER, _POINTER, _ID, ctypes.c_char_p, _ID, _BOOL, _BOOL]),
+        ("llama_vocab_is_control", _BOOL, [_POINTER, _ID]),
         ("llama_log_set", None, [_POINTER, _POINTER]),
     ]:
         function = getattr(library, name)
@@ -62,6 +63,10 @@ class Vocabulary:
         if n < 0:
             raise RuntimeError(f"{-n} tokens")
         return ids[:n]
+
+    def is_control(self, id_: int) -> bool:
+        """Whether a token is a control token, by the file or by its name."""
+        return self._library.llama_vocab_is_control(self._vocab, id_)
 
     def decode(self, ids: list[int]) -> bytes:
         array, text = (_ID * max(len(ids), 1))(*ids), ctypes.create_string_buffer(1 << 16)

@@ -1,4 +1,5 @@
 //! The tokenizer fixtures of `../shared`: vocabularies, texts, and the ids that the reference gives them.
+#![allow(dead_code)] // every test binary uses a part
 
 use corelm::Token;
 use std::path::{Path, PathBuf};
