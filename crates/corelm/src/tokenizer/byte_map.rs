@@ -19,28 +19,22 @@ pub fn encode(byte: u8) -> [u8; 2] {
 /// The hash of `bytes` as a vocabulary writes them.
 #[inline]
 pub fn hash(bytes: &[u8]) -> TextHash {
-    bytes.iter().fold(TextHash::default(), |hash, &byte| match encode(byte) {
-        [a, 0] => hash.push(a),
-        [a, b] => hash.push(a).push(b),
+    bytes.iter().fold(TextHash::default(), |hash, &byte| {
+        let [a, b] = encode(byte);
+        let hash = hash.push(a);
+        if b == 0 { hash } else { hash.push(b) }
     })
 }
 
 /// Whether `text` is how a vocabulary writes `bytes`.
 #[inline]
 pub fn is_written(bytes: &[u8], text: &[u8]) -> bool {
-    let mut rest = text;
-    for &byte in bytes {
-        let (next, tail) = match (encode(byte), rest) {
-            ([a, 0], [c, tail @ ..]) => (a == *c, tail),
-            ([a, b], [c, d, tail @ ..]) => (a == *c && b == *d, tail),
-            _ => return false,
-        };
-        if !next {
-            return false;
-        }
-        rest = tail;
-    }
-    rest.is_empty()
+    let mut rest = text.iter();
+    let is_next = |&byte: &u8| {
+        let [a, b] = encode(byte);
+        rest.next() == Some(&a) && (b == 0 || rest.next() == Some(&b))
+    };
+    bytes.iter().all(is_next) && rest.as_slice().is_empty()
 }
 
 /// How many bytes `text`, as a vocabulary writes them, stands for: one for each character.

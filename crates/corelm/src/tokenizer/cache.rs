@@ -148,36 +148,25 @@ impl<'s> PieceCache<'s> {
         out: &mut Output<'_>,
         encode: impl FnOnce(&mut Sink<'_, '_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let key = Key::new(text, len);
-        if let Some(kept) = key.and_then(|key| self.get(key)) {
+        let place = Key::new(text, len).and_then(|key| Some((key, self.place(key)?)));
+        if let Some((key, (known, kept))) = &place
+            && key == known
+        {
             kept.give(out);
             return Ok(());
         }
         let mut sink = Sink { out, tokens: [0; MAX_TOKENS], len: 0 };
         encode(&mut sink)?;
-        if let Some((key, kept)) = key.zip(Kept::new(sink.tokens, sink.len)) {
-            self.put(key, kept);
+        if let Some(((key, entry), kept)) = place.zip(Kept::new(sink.tokens, sink.len)) {
+            *entry = (key, kept);
         }
         Ok(())
     }
 
     #[inline]
-    fn get(&self, key: Key) -> Option<Kept> {
-        let (known, kept) = *self.entries.get(self.place(key))?;
-        (known == key).then_some(kept)
-    }
-
-    #[inline]
-    fn put(&mut self, key: Key, kept: Kept) {
-        let place = self.place(key);
-        if let Some(entry) = self.entries.get_mut(place) {
-            *entry = (key, kept);
-        }
-    }
-
-    #[inline]
-    fn place(&self, Key(low, high): Key) -> usize {
-        (mix(low ^ high.rotate_left(29)) >> 40) as usize & self.entries.len().wrapping_sub(1)
+    fn place(&mut self, Key(low, high): Key) -> Option<&mut (Key, Kept)> {
+        let i = (mix(low ^ high.rotate_left(29)) >> 40) as usize & self.entries.len().wrapping_sub(1);
+        self.entries.get_mut(i)
     }
 }
 
