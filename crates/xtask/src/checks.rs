@@ -1,11 +1,10 @@
 //! The steps that `test` and `check` are made of.
 
-use crate::peers;
 use crate::process::{self, cargo, logged};
 use crate::readme;
 use crate::setup::{KERNEL_TARGET, Toolchain, X86_TARGET};
 use crate::steps::{Outcome, Steps, passed};
-use crate::workspace;
+use crate::{peers, tokenizers, workspace};
 use anyhow::{Context, Result, bail, ensure};
 use std::fs;
 use std::process::Command;
@@ -16,10 +15,12 @@ const ALLOWED_PACKAGES: [&str; 4] = ["corelm", "corelm-ops", "libm", "bitflags"]
 /// Formatting, lints, and builds of the libraries where there is no `std`.
 pub fn lints(steps: &mut Steps, toolchain: Toolchain) {
     steps.step("format", || passed(logged(&mut cargo(&["fmt", "--check"]), "format")));
-    steps.step("format, peers", || {
-        let mut fmt = cargo(&["fmt", "--check", "--manifest-path", peers::MANIFEST]);
-        passed(logged(&mut fmt, "format-peers"))
-    });
+    for (name, manifest) in [("peers", peers::MANIFEST), ("tokenizers", tokenizers::MANIFEST)] {
+        steps.step(&format!("format, {name}"), || {
+            let mut fmt = cargo(&["fmt", "--check", "--manifest-path", manifest]);
+            passed(logged(&mut fmt, &format!("format-{name}")))
+        });
+    }
     steps.step("clippy, host", || clippy(cargo(&["clippy", "--workspace", "--all-targets"]), "clippy-host"));
     steps.step("clippy, kernel", || {
         if toolchain == Toolchain::Debian {

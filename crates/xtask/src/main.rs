@@ -3,7 +3,8 @@
 //! - `setup.rs` installs what is missing; every other command calls it first
 //! - `kernel.rs` builds the flat kernel image, `qemu.rs` boots it, `run.rs` is the command around both
 //! - `test.rs` and `check.rs` are lists of steps (`steps.rs`), which `checks.rs` and `boots.rs` hold; `golden.rs` compares with known outputs
-//! - `bench.rs` runs the cases under criterion, `peers.rs` builds other engines and measures beside them
+//! - `bench.rs` runs the cases under criterion; `peers.rs` builds other engines and measures beside them, `tokenizers.rs` the
+//!   tokenizer beside others
 //! - `size.rs` reads bytes and stack depth off a linked kernel
 //! - `baseline.rs` compares benchmark counts with recorded ones, `counts.rs` takes those of the host, `readme.rs` finds the README's commands
 
@@ -25,6 +26,7 @@ mod setup;
 mod size;
 mod steps;
 mod test;
+mod tokenizers;
 mod workspace;
 
 use anyhow::Result;
@@ -45,9 +47,11 @@ enum Command {
     },
     /// Run the fast subset of the tests, for each commit
     Check,
-    /// Run the host benchmarks; arguments go to criterion. With `--peers`, compare with llama.cpp and candle
+    /// Run the host benchmarks; arguments go to criterion. With `--peers`, compare with llama.cpp and candle; with
+    /// `--tokenizers`, the tokenizer with others
     Bench {
-        /// `--peers` (`--peers --help` tells the rest), or arguments of criterion: a filter, `--save-baseline NAME`, ...
+        /// `--peers` or `--tokenizers` (`--peers --help` tells the rest), or arguments of criterion: a filter,
+        /// `--save-baseline NAME`, ...
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },

@@ -159,14 +159,14 @@ fn program(notes: &mut Vec<String>) -> Result<PathBuf> {
 }
 
 /// The commit that is checked out, and whether files differ from it; empty outside a repository.
-fn commit() -> String {
+pub fn commit() -> String {
     let mut git = Command::new("git");
     git.args(["describe", "--always", "--dirty"]).current_dir(workspace::root());
     process::output(&mut git).map(|text| text.trim().to_owned()).unwrap_or_default()
 }
 
 /// What failed, and the first line of a tool's output that names an error.
-fn one_line(error: &anyhow::Error) -> String {
+pub fn one_line(error: &anyhow::Error) -> String {
     let text = format!("{error:#}");
     let mut lines = text.lines();
     let what = lines.next().unwrap_or_default();
