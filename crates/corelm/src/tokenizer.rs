@@ -352,11 +352,10 @@ impl<'a, 'm> Tokenizer<'a, 'm> {
         };
         let mut cleaner = matches!(self.model, Model::WordPiece(_)).then(Cleaner::default);
         for &token in tokens {
-            for byte in decoder.piece(token).ok_or(TokenizeError::BadToken { token })? {
-                match &mut cleaner {
-                    Some(cleaner) => cleaner.push(byte, &mut put),
-                    None => put(byte),
-                }
+            let piece = decoder.piece(token).ok_or(TokenizeError::BadToken { token })?;
+            match &mut cleaner {
+                Some(cleaner) => piece.for_each(|byte| cleaner.push(byte, &mut put)),
+                None => piece.for_each(&mut put),
             }
         }
         if let Some(mut cleaner) = cleaner {

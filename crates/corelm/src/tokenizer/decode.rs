@@ -69,11 +69,9 @@ impl Iterator for Piece<'_> {
         match self.form {
             _ if first.is_ascii() => {}
             Form::ByteMap => {
-                let c = Char::first(self.rest)?;
-                if let Some(byte) = byte_map::decode(c) {
-                    self.rest = self.rest.get(c.len..)?;
-                    return Some(byte);
-                }
+                let (byte, rest) = mapped(self.rest)?;
+                self.rest = rest;
+                return Some(byte);
             }
             Form::SpaceMark => {
                 if let Some(rest) = self.rest.strip_prefix(&sentence_piece::SPACE) {
@@ -86,6 +84,41 @@ impl Iterator for Piece<'_> {
         self.rest = rest;
         Some(first)
     }
+
+    /// What [`Piece::next`] gives, with the form decided once.
+    #[inline]
+    fn fold<B, F: FnMut(B, u8) -> B>(mut self, init: B, mut f: F) -> B {
+        let mut folded = init;
+        match self.form {
+            Form::Plain => return self.rest.iter().copied().fold(folded, f),
+            Form::ByteMap => {
+                while let Some((byte, rest)) = mapped(self.rest) {
+                    folded = f(folded, byte);
+                    self.rest = rest;
+                }
+            }
+            Form::SpaceMark | Form::Escaped => {
+                for byte in self {
+                    folded = f(folded, byte);
+                }
+            }
+        }
+        folded
+    }
+}
+
+/// The byte that text of [`Form::ByteMap`] begins with, and the text behind it.
+#[inline]
+fn mapped(text: &[u8]) -> Option<(u8, &[u8])> {
+    let (&first, rest) = text.split_first()?;
+    if !first.is_ascii() {
+        // All characters of the map have two bytes.
+        let c = Char::first(text.get(..2).unwrap_or(text))?;
+        if let Some(byte) = byte_map::decode(c) {
+            return Some((byte, text.get(c.len..)?));
+        }
+    }
+    Some((first, rest))
 }
 
 /// Whether decoding shows control tokens.
@@ -121,13 +154,14 @@ impl<'t, 'a, 'm> Decoder<'t, 'a, 'm> {
 
     /// The bytes of the next token; `None` for a number that is no token.
     pub fn piece(&mut self, token: Token) -> Option<Piece<'m>> {
-        let piece = self.tokenizer.piece(token)?;
-        let kind = self.tokenizer.kind(token)?;
+        let Tokenizer { vocab, model, .. } = self.tokenizer;
+        let kind = vocab.kind(token);
+        let piece = model.piece(vocab.text(token)?, kind);
         let was_start = core::mem::replace(&mut self.at_start, false);
-        if self.tokenizer.model.adds_space() {
+        if model.adds_space() {
             self.at_start = match kind {
                 TokenKind::Control | TokenKind::UserDefined => true,
-                TokenKind::Unknown => self.tokenizer.model.knows_all_text(),
+                TokenKind::Unknown => model.knows_all_text(),
                 _ => false,
             };
             if was_start && kind.is_text() {
