@@ -9,6 +9,7 @@
 //! multiply-add where the CPU has one. The sums of quants are exact, so the result depends neither on the back-end
 //! (portable Rust apart, which rounds twice) nor on how many rows of activations pass by.
 
+use core::num::NonZeroUsize;
 use core::ops::Range;
 use core::{array, mem};
 
@@ -268,10 +269,10 @@ pub(crate) fn gemv<B: Block>(
 ) -> usize {
     let (n, n_blocks) = (dst.cols().min(weights.rows()), weights.cols() / QK);
     let (Some(x), Some(dst)) = (x.get(..n_blocks), dst.row_mut(0)) else { return 0 };
-    let sixteens = weights.blocks().chunks_exact((n_blocks * PANEL_ROWS).max(1));
-    for (acc, blocks) in dst.get_mut(..n).unwrap_or(&mut []).as_chunks_mut().0.iter_mut().zip(sixteens) {
+    let results = dst.get_mut(..n).unwrap_or(&mut []).as_chunks_mut().0.iter_mut();
+    for (acc, first) in results.zip((0..n).step_by(PANEL_ROWS)) {
         clear(core::slice::from_mut(acc));
-        rows(acc, x, blocks, n_blocks);
+        rows(acc, x, weights.slice(first..first + PANEL_ROWS).blocks(), n_blocks);
     }
     n - n % PANEL_ROWS
 }
@@ -290,17 +291,18 @@ pub(crate) fn gemm<P: Panel, const W: usize>(
 ) -> usize {
     let (m, n, n_blocks) = (dst.rows(), dst.cols().min(weights.rows()), weights.cols() / QK);
     let (results, room, sums) = space.split::<P>();
-    let chunk = (room.len() / W).max(1);
+    // Its type says to what is compiled for the closure that it is not zero.
+    let chunk = NonZeroUsize::new(room.len() / W).unwrap_or(NonZeroUsize::MIN);
     let mut col = 0;
     while n - col >= W * PANEL_ROWS || (W == 1 && n > col) {
         let n_rows = PANEL_ROWS.min(n - col);
         let lanes = array::from_fn(|_| 0..n_rows);
         let blocks = weights.slice(col..n).blocks();
         for_each_few(dst, col, &lanes, results, |acc, first| {
-            for start in (0..n_blocks).step_by(chunk) {
+            for start in (0..n_blocks).step_by(chunk.get()) {
                 let Some(x) = x.get(start * m + first..) else { return };
-                let n_panels = chunk.min(n_blocks - start);
-                let mut rooms = room.chunks_mut(chunk);
+                let n_panels = chunk.get().min(n_blocks - start);
+                let mut rooms = room.chunks_mut(chunk.get());
                 let panels: [&[P]; W] = array::from_fn(|side| {
                     let panels = rooms.next().and_then(|room| room.get_mut(..n_panels)).unwrap_or_default();
                     let at = side * PANEL_ROWS * n_blocks + start;
@@ -334,7 +336,7 @@ pub(crate) fn gemm_packed<P: Panel, const W: usize>(
 ) -> usize {
     let m = dst.rows();
     let (results, room, sums) = space.split::<P>();
-    let chunk = (room.len() / W).max(1);
+    let chunk = NonZeroUsize::new(room.len() / W).unwrap_or(NonZeroUsize::MIN);
     let (mut strips, mut col) = (weights.panels(), 0);
     loop {
         let mut lanes = [const { 0..0 }; W];
@@ -344,8 +346,8 @@ pub(crate) fn gemm_packed<P: Panel, const W: usize>(
             (*panels, *lanes) = strip;
         }
         for_each_few(dst, col, &lanes, results, |acc, first| {
-            let mut chunks = panels.map(|panels| panels.chunks(chunk));
-            for start in (first..).step_by(chunk.saturating_mul(m).max(1)) {
+            let mut chunks = panels.map(|panels| panels.chunks(chunk.get()));
+            for start in (first..).step_by(chunk.get().saturating_mul(m).max(1)) {
                 let panels = chunks.each_mut().map(|chunks| chunks.next().unwrap_or_default());
                 let Some(x) = x.get(start..).filter(|_| panels.iter().all(|panels| !panels.is_empty()))
                 else {

@@ -470,11 +470,12 @@ unsafe fn gemm_packed<P: Panel>(
 unsafe fn pack<P: Panel>(kernel: &Kernel<P>, dst: &mut [u8], src: Rows<'_, P::Block>) {
     let row_blocks = src.cols() / QK;
     let Some((panels, rest)) = packed_mut::<P>(dst, src.rows(), row_blocks) else { return };
-    let sixteens = src.blocks().chunks_exact((row_blocks * panel::PANEL_ROWS).max(1));
-    let remainder = sixteens.remainder();
-    for (panels, blocks) in panels.chunks_exact_mut(row_blocks.max(1)).zip(sixteens) {
+    let firsts = (0..src.rows()).step_by(panel::PANEL_ROWS);
+    for (panels, first) in panels.chunks_exact_mut(row_blocks.max(1)).zip(firsts) {
+        let blocks = src.slice(first..first + panel::PANEL_ROWS).blocks();
         // SAFETY: as the caller says.
         unsafe { (kernel.pack)(panels, blocks, row_blocks, blocks.len()) };
     }
-    rest.iter_mut().zip(remainder).for_each(|(dst, src)| *dst = *src);
+    let behind = src.slice(src.rows() / panel::PANEL_ROWS * panel::PANEL_ROWS..src.rows());
+    rest.iter_mut().zip(behind.blocks()).for_each(|(dst, src)| *dst = *src);
 }
