@@ -72,7 +72,8 @@ impl<'m> Image<'m> {
         cursor.expect(n_tensors.into(), RawInfo::LEAST_BYTES)?;
         image.infos = cursor;
         let in_order = read_infos(&mut cursor, n_tensors)?;
-        let data_begin = cursor.offset().next_multiple_of(image.alignment.get().into());
+        let data_begin =
+            cursor.offset().checked_next_multiple_of(image.alignment.get().into()).unwrap_or(u64::MAX);
         image.data = usize::try_from(data_begin).ok().and_then(|at| file.get(at..)).unwrap_or_default();
         image.check_places(data_begin)?;
         image.check_names()?;
@@ -121,7 +122,7 @@ impl<'m> Image<'m> {
     }
 
     fn check_names(&self) -> Result<(), ModelError> {
-        for (second, name) in (0..).zip(self.names()) {
+        for (second, name) in (0..self.n_tensors).zip(self.names()) {
             if let Some(first) = (0..second).zip(self.names()).find(|before| before.1 == name) {
                 return Err(ModelError::DuplicateTensor { first: first.0, second });
             }
@@ -130,8 +131,8 @@ impl<'m> Image<'m> {
     }
 
     fn check_overlaps(&self) -> Result<(), ModelError> {
-        for (n_before, second) in self.raw_infos().enumerate() {
-            for first in self.raw_infos().take(n_before) {
+        for second in self.raw_infos() {
+            for first in self.raw_infos().take_while(|first| first.index < second.index) {
                 let apart = match (first.range(), second.range()) {
                     (Some(a), Some(b)) => a.end <= b.start || b.end <= a.start,
                     _ => false,

@@ -95,7 +95,7 @@ impl<'a, 'm> Weights<'a, 'm> {
             weights.place(&tensor, config, |layer| layers.get_mut(layer))?;
         }
         weights.complete(config)?;
-        for (layer, index) in layers.iter().zip(0..) {
+        for (layer, index) in layers.iter().zip(0..u32::MAX) {
             if let Some(name) = layer.first_missing(config.arch) {
                 return Err(ModelError::MissingTensor { name, layer: Some(index) });
             }
