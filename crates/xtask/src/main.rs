@@ -1,15 +1,16 @@
-//! The commands people type: `cargo xtask run | test | bench | check | counts | size | setup`.
+//! The commands people type: `cargo xtask run | test | bench | check | counts | prove | size | setup`.
 //!
 //! - `setup.rs` installs what is missing; every other command calls it first
 //! - `kernel.rs` builds the flat kernel image, `qemu.rs` boots it, `run.rs` is the command around both
 //! - `test.rs` and `check.rs` are lists of steps (`steps.rs`), which `checks.rs` and `boots.rs` hold; `golden.rs` compares with known outputs
 //! - `bench.rs` runs the cases under criterion; `peers.rs` builds other engines and measures beside them, `tokenizers.rs` the
 //!   tokenizer beside others
-//! - `size.rs` reads bytes and stack depth off a linked kernel
+//! - `size.rs` reads bytes and stack depth off a linked kernel, `prove.rs` what must hold for every public function; both by `binary.rs`
 //! - `baseline.rs` compares benchmark counts with recorded ones, `counts.rs` takes those of the host, `readme.rs` finds the README's commands
 
 mod baseline;
 mod bench;
+mod binary;
 mod boots;
 mod check;
 mod checks;
@@ -19,6 +20,7 @@ mod json_lines;
 mod kernel;
 mod peers;
 mod process;
+mod prove;
 mod qemu;
 mod readme;
 mod run;
@@ -63,6 +65,8 @@ enum Command {
     },
     /// Print the bytes and the stack that the engine costs a kernel
     Size,
+    /// Prove what can be read off the linked libraries: no panic, no allocation, little stack, vector instructions
+    Prove(prove::Options),
     /// Install what the other commands need
     Setup,
 }
@@ -98,6 +102,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Bench { args } => return bench::bench(&args),
         Command::Counts { save } => counts::run(save)?,
         Command::Size => size::measure(setup::for_kernel()?, true)?.print(),
+        Command::Prove(options) => prove::run(&options)?,
         Command::Setup => {
             setup::for_tests()?;
         }

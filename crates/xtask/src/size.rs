@@ -2,15 +2,11 @@
 //!
 //! Measured on `kernel-tests/minimal`, which is the engine and next to nothing else.
 
-mod a64;
-mod program;
-mod stack;
-
+use crate::binary::program::{Program, Sections};
+use crate::binary::stack::{self, Depth};
 use crate::process;
 use crate::setup::{KERNEL_TARGET, Toolchain};
 use anyhow::{Context, Result, ensure};
-use program::{Program, Sections};
-use stack::Depth;
 use std::fs;
 
 /// The stack that kernels give a thread, in bytes: the engine must fit with all that is above it.

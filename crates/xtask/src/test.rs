@@ -5,6 +5,7 @@ use crate::checks;
 use crate::counts;
 use crate::golden::runs;
 use crate::kernel::{self, Board};
+use crate::prove;
 use crate::qemu::Cpu;
 use crate::setup;
 use crate::size;
@@ -39,6 +40,8 @@ pub fn test(filter: &str) -> Result<()> {
         }
         counts::as_recorded()
     });
+    steps.step("proofs of the linked libraries", || prove::holds(toolchain));
+    steps.step("proofs see what is planted", || prove::finds_what_is_planted(toolchain));
     steps.step("stack of the engine", || passed(size::measure(toolchain, false)?.check()));
     let virt = steps.build("build, kernel for virt", || kernel::build(toolchain, Board::Virt, false));
     let raspi3b =

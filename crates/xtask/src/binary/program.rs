@@ -1,6 +1,7 @@
-//! Reads a linked aarch64 program: bytes in each kind of section, its functions and their frames.
+//! Reads a linked program: bytes in each kind of section, its functions and their frames, what it lacks.
 
-use super::stack::Function;
+use super::code::Code;
+use super::{a64, x64};
 use anyhow::{Context, Result, bail, ensure};
 use object::read::elf::ElfFile64;
 use object::{Architecture, Endianness, Object, ObjectSection, ObjectSymbol, SectionKind, SymbolKind};
@@ -19,6 +20,23 @@ pub struct Sections {
     pub bss: u64,
 }
 
+/// A function of a program.
+#[derive(Clone, Debug, Default)]
+pub struct Function {
+    /// Its name.
+    pub name: String,
+    /// Its first address.
+    pub address: u64,
+    /// Its bytes.
+    pub size: u64,
+    /// What its instructions amount to.
+    pub code: Code,
+    /// Bytes of stack that a call of it takes: as the compiler said, else read off its instructions.
+    pub frame: u64,
+    /// Whether its address is stored somewhere, so that a pointer may call it.
+    pub is_pointed_at: bool,
+}
+
 /// The parsed file.
 pub struct Program<'a> {
     file: ElfFile64<'a, Endianness>,
@@ -29,14 +47,51 @@ impl<'a> Program<'a> {
     ///
     /// # Errors
     ///
-    /// When the bytes are no little-endian aarch64 ELF file.
+    /// When the bytes are no little-endian ELF file for aarch64 or x86-64.
     pub fn parse(bytes: &'a [u8]) -> Result<Program<'a>> {
         let file = ElfFile64::parse(bytes)?;
-        ensure!(
-            file.architecture() == Architecture::Aarch64 && file.is_little_endian(),
-            "no aarch64 program"
-        );
+        let is_known = matches!(file.architecture(), Architecture::Aarch64 | Architecture::X86_64);
+        ensure!(is_known && file.is_little_endian(), "no program for aarch64 or x86-64");
         Ok(Program { file })
+    }
+
+    /// The names that the program refers to and does not define.
+    ///
+    /// # Errors
+    ///
+    /// When a name is no UTF-8.
+    pub fn imports(&self) -> Result<Vec<String>> {
+        let undefined = self.file.symbols().filter(|symbol| symbol.is_undefined());
+        let names = undefined.map(|symbol| Ok(symbol.name()?.to_owned()));
+        names.filter(|name| !name.as_ref().is_ok_and(String::is_empty)).collect()
+    }
+
+    /// The numbers of 64 bits in the section `name`; none where there is no such section.
+    ///
+    /// # Errors
+    ///
+    /// When it lies outside of the file.
+    pub fn numbers(&self, name: &str) -> Result<Vec<u64>> {
+        let Some(section) = self.file.section_by_name(name) else { return Ok(vec![]) };
+        let (numbers, _) = section.data()?.as_chunks();
+        Ok(numbers.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect())
+    }
+
+    /// The constant at an address; `None` where there is none.
+    fn number_at(&self, address: u64) -> Result<Option<u64>> {
+        for section in self.file.sections() {
+            let is_constant =
+                matches!(section.kind(), SectionKind::ReadOnlyData | SectionKind::ReadOnlyDataWithRel)
+                    || section.name() == Ok(".got");
+            if is_constant && let Some(bytes) = section.data_range(address, 8)? {
+                return Ok(bytes.first_chunk().map(|bytes| u64::from_le_bytes(*bytes)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn is_x86(&self) -> bool {
+        self.file.architecture() == Architecture::X86_64
     }
 
     /// The bytes of each kind of section, unwind tables apart: a kernel discards them.
@@ -55,7 +110,8 @@ impl<'a> Program<'a> {
         sizes
     }
 
-    /// All functions, sorted by address. Of several names for one address the first in the alphabet is kept.
+    /// All functions, sorted by address. Of several names for one address the first in the alphabet is kept. Addresses in
+    /// sections whose name begins with `.corelm` make no function one that is pointed at.
     ///
     /// # Errors
     ///
@@ -67,11 +123,22 @@ impl<'a> Program<'a> {
         for symbol in self.file.symbols().filter(|symbol| symbol.kind() == SymbolKind::Text) {
             let name = format!("{:#}", rustc_demangle::demangle(symbol.name()?));
             let address = symbol.address();
-            let Some(code) = self.code(address, symbol.size())? else { continue };
+            let size = symbol.size();
+            let Some(bytes) = self.bytes(address, size)? else { continue };
             let entry = functions.entry(address).or_default();
             if entry.name.is_empty() || name < entry.name {
-                let (frame, is_pointed_at) = (frames.get(&address).copied(), pointers.contains(&address));
-                *entry = Function { name, address, code, frame, is_pointed_at };
+                let read = if self.is_x86() { x64::read } else { a64::read };
+                let mut code = read(bytes, address);
+                for slot in std::mem::take(&mut code.slots) {
+                    match self.number_at(slot)? {
+                        Some(target) => code.targets.push(target),
+                        None => code.calls_pointer = true,
+                    }
+                }
+                let told = frames.get(&address).copied();
+                let frame = told.unwrap_or(code.frame) + if self.is_x86() { x64::RETURN_BYTES } else { 0 };
+                let is_pointed_at = pointers.contains(&address);
+                *entry = Function { name, address, size, code, frame, is_pointed_at };
             }
         }
         ensure!(!functions.is_empty(), "the program has no function symbols");
@@ -79,13 +146,13 @@ impl<'a> Program<'a> {
     }
 
     /// The instructions of a symbol; `None` for one without size, such as a label in assembly.
-    fn code(&self, address: u64, size: u64) -> Result<Option<Vec<u32>>> {
+    fn bytes(&self, address: u64, size: u64) -> Result<Option<&'a [u8]>> {
         if size == 0 {
             return Ok(None);
         }
         for section in self.file.sections().filter(|section| section.kind() == SectionKind::Text) {
             if let Some(bytes) = section.data_range(address, size)? {
-                return Ok(Some(words(bytes).collect()));
+                return Ok(Some(bytes));
             }
         }
         bail!("a function at {address:#x} lies in no section");
@@ -105,49 +172,29 @@ impl<'a> Program<'a> {
         Ok(frames)
     }
 
-    /// Every address that stands in constants or variables, or that code computes (`adrp` with `add`, or `adr`).
+    /// Every address that stands in constants or variables, or that code computes.
     fn pointers(&self) -> Result<HashSet<u64>> {
         let mut pointers = HashSet::new();
         for section in self.file.sections() {
             match section.kind() {
-                SectionKind::Data | SectionKind::ReadOnlyData => {
+                _ if section.name().is_ok_and(|name| name.starts_with(".corelm")) => {}
+                SectionKind::Data
+                | SectionKind::ReadOnlyData
+                | SectionKind::ReadOnlyDataWithRel
+                | SectionKind::ReadOnlyString => {
                     let (addresses, _) = section.data()?.as_chunks();
                     pointers.extend(addresses.iter().map(|bytes| u64::from_le_bytes(*bytes)));
                 }
-                SectionKind::Text => pointers.extend(computed_addresses(section.data()?, section.address())),
+                SectionKind::Text => {
+                    let computed =
+                        if self.is_x86() { x64::computed_addresses } else { a64::computed_addresses };
+                    pointers.extend(computed(section.data()?, section.address()));
+                }
                 _ => {}
             }
         }
         Ok(pointers)
     }
-}
-
-/// The instructions in `code`.
-fn words(code: &[u8]) -> impl Iterator<Item = u32> {
-    let (words, _) = code.as_chunks();
-    words.iter().map(|bytes| u32::from_le_bytes(*bytes))
-}
-
-/// Addresses that instructions put together, as far as `adr`, and `adrp` followed by `add` on the same register, do.
-fn computed_addresses(code: &[u8], base: u64) -> Vec<u64> {
-    let mut pages: [Option<u64>; 32] = [None; 32];
-    let mut addresses = Vec::new();
-    for (word, pc) in words(code).zip((base..).step_by(4)) {
-        let (to, from) = ((word & 31) as usize, (word >> 5 & 31) as usize);
-        if word & 0x1f00_0000 == 0x1000_0000 {
-            let field = i64::from((word >> 5 & 0x7_ffff) << 2 | word >> 29 & 3) << 43 >> 43;
-            if word >> 31 == 1 {
-                pages[to] = Some((pc & !0xfff).wrapping_add_signed(field << 12));
-            } else {
-                addresses.push(pc.wrapping_add_signed(field));
-            }
-        } else if word & 0xffc0_0000 == 0x9100_0000
-            && let Some(page) = pages[from]
-        {
-            addresses.push(page + u64::from(word >> 10 & 0xfff));
-        }
-    }
-    addresses
 }
 
 /// A ULEB128 number and what follows it.
@@ -172,18 +219,6 @@ mod tests {
         assert_eq!(uleb128(&[0xd0, 0x0d]), Some((1744, &[][..])));
         assert_eq!(uleb128(&[0x80]), None);
         assert_eq!(uleb128(&[]), None);
-    }
-
-    #[test]
-    fn computed_addresses_are_seen() {
-        let words: [u32; 4] = [
-            0x9000_0008, // adrp x8, the page of 0x1000
-            0x9100_4109, // add x9, x8, #16
-            0x1000_0040, // adr x0, . + 8
-            0x9100_43e0, // add x0, sp, #16: x31 was never a page
-        ];
-        let code: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-        assert_eq!(computed_addresses(&code, 0x1000), [0x1010, 0x1010]);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! bounded by the deepest functions whose address is stored anywhere, as many as that, one above the other. A cycle has no
 //! bound; it is named and its closing call left out.
 
-use super::a64::{self, Flow};
+use super::program::Function;
 use std::collections::BTreeSet;
 
 /// How many calls through pointers stand above one another at most.
@@ -17,24 +17,6 @@ const SHIMS: [&str; 2] = ["{shim:vtable", "{{vtable.shim}}"];
 /// In the names of what the linker puts in the place of an instruction that trips erratum 843419 of the Cortex-A53: the
 /// instruction, and a branch back to the one behind it.
 const PATCH: &str = "__CortexA53843419_";
-
-/// How far back the sum that makes a jump table's target is looked for, in instructions.
-const TABLE_WINDOW: usize = 8;
-
-/// A function of the program.
-#[derive(Clone, Debug, Default)]
-pub struct Function {
-    /// Its name.
-    pub name: String,
-    /// Its first address.
-    pub address: u64,
-    /// Its instructions.
-    pub code: Vec<u32>,
-    /// Bytes of its frame, where the compiler said so; else they are read off the prologue.
-    pub frame: Option<u64>,
-    /// Whether its address is stored somewhere, so that a pointer may call it.
-    pub is_pointed_at: bool,
-}
 
 /// What is known about the stack.
 #[derive(Debug, Default, PartialEq)]
@@ -89,6 +71,55 @@ pub fn depth(functions: &[Function]) -> Depth {
     }
 }
 
+/// The deepest stack of every function, where it is known what calls through pointers reach.
+#[derive(Debug)]
+pub struct Depths {
+    /// Bytes below and with each function.
+    pub bytes: Vec<u64>,
+    /// Calls that close a cycle: caller and callee.
+    pub cycles: Vec<(usize, usize)>,
+    callees: Vec<Vec<usize>>,
+    frames: Vec<u64>,
+}
+
+impl Depths {
+    /// Finds them; `pointees` says which functions a function may call through pointers.
+    pub fn new(functions: &[Function], pointees: impl Fn(&Function) -> Vec<usize>) -> Self {
+        let node = |function| {
+            let mut node = Node::new(function, functions);
+            if node.calls_pointer {
+                node.callees.extend(pointees(function));
+            }
+            node
+        };
+        let nodes: Vec<Node> = functions.iter().map(node).collect();
+        let mut search = Search {
+            nodes: &nodes,
+            through_pointer: 0,
+            depths: vec![State::New; nodes.len()],
+            cycles: BTreeSet::new(),
+        };
+        let bytes = (0..nodes.len()).map(|i| search.depth(i)).collect();
+        let cycles = search.cycles.into_iter().collect();
+        let frames = nodes.iter().map(|node| node.frame).collect();
+        Self { bytes, cycles, callees: nodes.into_iter().map(|node| node.callees).collect(), frames }
+    }
+
+    /// The functions along the deepest path from function `i`, with their frames.
+    pub fn path(&self, i: usize) -> Vec<(usize, u64)> {
+        let (mut path, mut next) = (Vec::new(), Some(i));
+        while let Some(i) = next {
+            path.push((i, self.frames[i]));
+            let below = self.bytes[i] - self.frames[i];
+            let goes_on = |callee: &&usize| {
+                below > 0 && self.bytes[**callee] == below && !path.iter().any(|(seen, _)| seen == *callee)
+            };
+            next = self.callees[i].iter().find(goes_on).copied();
+        }
+        path
+    }
+}
+
 /// A function as the graph sees it.
 struct Node {
     frame: u64,
@@ -98,38 +129,25 @@ struct Node {
 
 impl Node {
     fn new(function: &Function, functions: &[Function]) -> Node {
-        let read_off = || function.code.iter().map(|&word| a64::stack_bytes(word)).sum();
-        let mut node =
-            Node { frame: function.frame.unwrap_or_else(read_off), callees: vec![], calls_pointer: false };
-        let own = function.address..function.address + 4 * function.code.len() as u64;
-        let mut address = function.address;
-        for (i, &word) in function.code.iter().enumerate() {
-            match a64::flow(word, address) {
-                Flow::Straight => {}
-                Flow::Branch(target) if own.contains(&target) => {}
-                Flow::Branch(_) if function.name.starts_with(PATCH) => {}
-                Flow::Branch(target) | Flow::Call(target) => {
-                    node.callees.extend(containing(functions, target))
-                }
-                Flow::CallRegister(_) => node.calls_pointer = true,
-                Flow::BranchRegister(register) => {
-                    let before = &function.code[i.saturating_sub(TABLE_WINDOW)..i];
-                    node.calls_pointer |= !before.iter().any(|&word| a64::adds_into(word, register));
-                }
-            }
-            address += 4;
-        }
-        node.callees.sort_unstable();
-        node.callees.dedup();
-        node
+        let mut callees = callees(function, functions);
+        callees.sort_unstable();
+        callees.dedup();
+        Node { frame: function.frame, callees, calls_pointer: function.code.calls_pointer }
     }
+}
+
+/// The functions that `function` calls directly or goes on in.
+pub fn callees(function: &Function, functions: &[Function]) -> Vec<usize> {
+    if function.name.starts_with(PATCH) {
+        return Vec::new();
+    }
+    function.code.targets.iter().filter_map(|&target| containing(functions, target)).collect()
 }
 
 /// The function that `address` lies in.
 fn containing(functions: &[Function], address: u64) -> Option<usize> {
     let i = functions.partition_point(|function| function.address <= address).checked_sub(1)?;
-    let end = functions[i].address + 4 * functions[i].code.len() as u64;
-    (address < end).then_some(i)
+    (address < functions[i].address + functions[i].size).then_some(i)
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -185,24 +203,18 @@ fn path(nodes: &[Node], depths: &[u64]) -> Vec<usize> {
 mod tests {
     use super::*;
 
-    const NOP: u32 = 0xd503_201f;
-    const BLR_X8: u32 = 0xd63f_0100;
-
-    /// Functions of four instructions each, at 0, 16, 32, ...; `calls` are pairs of caller and callee.
+    /// Functions of sixteen bytes each, at 0, 16, 32, ...; `calls` are pairs of caller and callee.
     fn program(frames: &[u64], calls: &[(usize, usize)]) -> Vec<Function> {
-        let mut functions: Vec<Function> = (0..frames.len())
-            .map(|i| Function {
-                name: format!("f{i}"),
-                address: 16 * i as u64,
-                code: vec![NOP; 4],
-                frame: Some(frames[i]),
-                is_pointed_at: false,
-            })
-            .collect();
+        let function = |(i, &frame): (usize, &u64)| Function {
+            name: format!("f{i}"),
+            address: 16 * i as u64,
+            size: 16,
+            frame,
+            ..Function::default()
+        };
+        let mut functions: Vec<Function> = frames.iter().enumerate().map(function).collect();
         for &(from, to) in calls {
-            let slot = functions[from].code.iter().position(|&word| word == NOP).unwrap();
-            let words = 4 * (to as i32 - from as i32) - slot as i32;
-            functions[from].code[slot] = 0x9400_0000 | words as u32 & 0x3ff_ffff;
+            functions[from].code.targets.push(16 * to as u64);
         }
         functions
     }
@@ -226,7 +238,6 @@ mod tests {
     #[test]
     fn a_patched_instruction_is_no_recursion() {
         let mut functions = program(&[16, 0], &[(0, 1), (1, 0)]);
-        functions[1].code[0] = 0x17ff_fffc; // b f0
         assert_eq!(depth(&functions).cycles.len(), 1);
         functions[1].name = "__CortexA53843419_1000".into();
         assert_eq!((depth(&functions).direct, depth(&functions).cycles), (16, vec![]));
@@ -235,38 +246,17 @@ mod tests {
     #[test]
     fn pointers_reach_what_is_pointed_at() {
         let mut functions = program(&[16, 100, 1000], &[]);
-        functions[0].code[0] = BLR_X8;
-        functions[1].code[0] = BLR_X8;
+        functions[0].code.calls_pointer = true;
+        functions[1].code.calls_pointer = true;
         functions[1].is_pointed_at = true;
         let depth = depth(&functions);
         assert_eq!(depth.indirect, ["f0", "f1"]);
         // f2 stands alone; without it, f0 and what a pointer reaches, each once.
         assert_eq!((depth.direct, depth.bound), (1000, 1000));
-        functions[2].frame = Some(0);
+        functions[2].frame = 0;
         assert_eq!(super::depth(&functions).bound, 116);
-        functions[2] = Function { frame: Some(30), is_pointed_at: true, ..functions[1].clone() };
+        functions[2] = Function { frame: 30, is_pointed_at: true, ..functions[1].clone() };
         functions[2].address = 0x1000;
         assert_eq!(super::depth(&functions).bound, 146);
-    }
-
-    #[test]
-    fn a_jump_table_is_no_call_but_a_tail_call_is() {
-        let mut functions = program(&[8, 64], &[]);
-        functions[0].code[..2].copy_from_slice(&[0x8b0a_0929, 0xd61f_0120]);
-        assert!(depth(&functions).indirect.is_empty());
-        functions[0].code[0] = 0xf940_0129; // ldr x9, [x9]
-        assert_eq!(depth(&functions).indirect, ["f0"]);
-        functions[0].code = vec![NOP, 0x1400_0003, NOP, NOP]; // b f1
-        assert_eq!(depth(&functions).direct, 72);
-        functions[0].code[1] = 0x17ff_ffff; // a loop
-        assert_eq!(depth(&functions).direct, 64);
-    }
-
-    #[test]
-    fn frames_the_compiler_does_not_tell_are_read_off() {
-        let mut functions = program(&[0], &[]);
-        functions[0].frame = None;
-        functions[0].code[0] = 0xd101_03ff; // sub sp, sp, #64
-        assert_eq!(depth(&functions).direct, 64);
     }
 }

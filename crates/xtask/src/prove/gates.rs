@@ -1,0 +1,243 @@
+//! What is asked of an object: each gate gives a row of the table.
+
+use super::object::Object;
+use super::pointers;
+use crate::binary::program::Function;
+use crate::binary::stack::{Depths, callees};
+use anyhow::{Context, Result};
+use std::collections::BTreeSet;
+
+/// The import of an object that a panic can be reached in.
+const PANIC: &str = "corelm_panic_is_reachable";
+
+/// Functions that a panic may still be called in, though no argument is known that does: the list is to become empty.
+const ALLOWED_PANICS: [&str; 4] = [
+    // `copy_from_slice` into as many bytes; lengths would have to saturate.
+    "<corelm::chat::ChatTemplate>::write::{closure#0}",
+    "<corelm::tokenizer::prompt::Prompt>::content",
+    "<corelm::tokenizer::prompt::Prompt>::markup",
+    // `chunks_exact_mut(4 * width)`; four times a width would have to wrap to zero.
+    "corelm_ops::arch::aarch64::neon::cache::accumulate",
+];
+
+/// Functions whose arithmetic may still overflow as far as the compiler can see: the list is to become empty.
+const ALLOWED_OVERFLOWS: [&str; 16] = [
+    "<corelm::tokenizer::Tokenizer>::encode_fragment",
+    "<corelm::tokenizer::Tokenizer>::new",
+    "<corelm::tokenizer::Tokenizer>::scratch",
+    "<corelm::tokenizer::Tokenizer>::scratch_layout",
+    "<corelm::tokenizer::byte_level::ByteLevel>::new",
+    "<corelm::tokenizer::pre::chars::Chars>::run_while",
+    "<corelm::tokenizer::pre::stage::Pieces as core::iter::traits::iterator::Iterator>::next",
+    "<corelm::tokenizer::rwkv::Rwkv>::new",
+    "<corelm::tokenizer::sentence_piece::SentencePiece>::new",
+    "<corelm::tokenizer::unigram::Unigram>::new",
+    "<corelm::tokenizer::unigram::charsmap::Charsmap>::damaged_unit",
+    "<corelm::tokenizer::word_piece::WordPiece>::new",
+    "corelm::tokenizer::merges::n_score_slots",
+    "corelm::tokenizer::pre::scan::lines_or_white",
+    "corelm::tokenizer::pre::stage::cut",
+    "corelm::tokenizer::scratch::merge_by_heap",
+];
+
+/// Functions that may end in an instruction that traps, in the arm that the compiler puts behind all variants of a type of
+/// blocks, as their numbers are not consecutive; no value is there.
+const ALLOWED_TRAPS: [&str; 7] = [
+    "<corelm_ops::block::GgmlType>::block_bytes",
+    "<corelm_ops::block::GgmlType>::block_values",
+    "<corelm_ops::block::GgmlType>::name",
+    "<corelm_ops::block::GgmlType>::row_bytes",
+    "<corelm_ops::view::Matrix>::new",
+    "<corelm::gguf::Image>::parse",
+    "corelm::gguf::tensor::tensor_bytes",
+];
+
+/// What the libraries may leave to others: the compiler asks every target for these.
+const ALLOWED_IMPORTS: [&str; 5] = ["memcpy", "memmove", "memset", "memcmp", "bcmp"];
+
+/// Parts of the names of functions that allocate.
+const ALLOCATORS: [&str; 7] =
+    ["__rust_alloc", "__rust_realloc", "__rust_dealloc", "malloc", "calloc", "realloc", "posix_memalign"];
+
+/// The frame that one function may take, in bytes.
+const FRAME: u64 = 4_096;
+
+/// Functions that may take more, by part of their names, with how much.
+const LARGE_FRAMES: [(&str, u64); 1] = [("arch::x86_64::amx::accumulate", 5_376)];
+
+/// Exported functions and the bytes of stack they take, the deepest first.
+pub type Stacks = Vec<(String, u64)>;
+
+/// A row of the table.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// The goal of the project that it belongs to.
+    pub goal: &'static str,
+    /// What was counted, and where.
+    pub what: String,
+    /// What was found.
+    pub figure: u64,
+    /// What was asked for, as in `<= 0`.
+    pub bound: String,
+    /// Whether it holds.
+    pub holds: bool,
+    /// What explains the figure, a line each.
+    pub notes: Vec<String>,
+}
+
+impl Row {
+    /// At most `most` of what the notes name.
+    pub fn at_most(goal: &'static str, what: String, figure: u64, most: u64, notes: Vec<String>) -> Self {
+        Self { goal, what, figure, bound: format!("<= {most}"), holds: figure <= most, notes }
+    }
+
+    /// None of what the notes name.
+    pub fn none(goal: &'static str, what: String, notes: Vec<String>) -> Self {
+        Self::at_most(goal, what, notes.len() as u64, 0, notes)
+    }
+}
+
+/// R1: no panic can be reached, apart from the listed functions.
+pub fn panics(object: &Object) -> Row {
+    let what = format!("functions that a panic is called in, {}", object.target.name);
+    unlisted("R1", what, object, &ALLOWED_PANICS)
+}
+
+/// R1: no arithmetic overflows, apart from the listed functions, in an object built with checks of that.
+pub fn overflows(object: &Object) -> Row {
+    let what = format!("the same with overflow checks, {}", object.target.name);
+    unlisted("R1", what, object, &[&ALLOWED_PANICS[..], &ALLOWED_OVERFLOWS[..]].concat())
+}
+
+/// Functions that call a panic and are not `allowed`; how many of the allowed do is told.
+fn unlisted(goal: &'static str, what: String, object: &Object, allowed: &[&str]) -> Row {
+    let is_allowed = |name: &str| allowed.iter().any(|allowed| name.starts_with(allowed));
+    let found = panicking(&object.functions);
+    let (listed, unlisted): (Vec<_>, Vec<_>) = found.into_iter().partition(|(name, _)| is_allowed(name));
+    let mut notes: Vec<String> =
+        unlisted.into_iter().map(|(from, to)| format!("{from} calls {to}")).collect();
+    // The linker's word counts: an object that asks for the panic has one, whether or not the graph shows where.
+    if notes.is_empty() && listed.is_empty() && object.imports.iter().any(|import| import == PANIC) {
+        notes.push("the object asks for the panic, of an unknown function".to_owned());
+    }
+    let what = if listed.is_empty() { what } else { format!("{what} ({} listed)", listed.len()) };
+    Row::none(goal, what, notes)
+}
+
+/// R1: nothing traps but what is listed.
+pub fn traps(object: &Object) -> Row {
+    let is_listed = |name: &str| ALLOWED_TRAPS.contains(&name);
+    let excess =
+        |function: &Function| function.code.n_traps.saturating_sub(usize::from(is_listed(&function.name)));
+    let found = object.functions.iter().filter(|function| excess(function) > 0);
+    let notes = found.map(|function| format!("{} {}", excess(function), function.name)).collect();
+    Row::none("R1", format!("functions with brk or ud2, {}", object.target.name), notes)
+}
+
+/// R6: nothing allocates, and nothing is imported but what the compiler itself asks for.
+pub fn allocations(object: &Object) -> Row {
+    let is_allocator = |name: &str| ALLOCATORS.iter().any(|part| name.contains(part));
+    let defined = object.functions.iter().map(|function| &function.name).filter(|name| is_allocator(name));
+    let is_stranger = |name: &&String| *name != PANIC && !ALLOWED_IMPORTS.contains(&name.as_str());
+    let imported = object.imports.iter().filter(is_stranger);
+    let notes = defined.chain(imported).cloned().collect();
+    Row::none("R6", format!("allocators and other imports, {}", object.target.name), notes)
+}
+
+/// R8: no recursion, no unknown call through a pointer, few bytes of stack and in each frame; and the stack of every export.
+pub fn stack(object: &Object) -> Result<(Vec<Row>, Stacks)> {
+    let functions = &object.functions;
+    let mut unknown = Vec::new();
+    for function in functions.iter().filter(|function| function.code.calls_pointer) {
+        if pointers::reached(function, functions).is_none() {
+            unknown.push(function.name.clone());
+        }
+    }
+    let depths =
+        Depths::new(functions, |function| pointers::reached(function, functions).unwrap_or_default());
+    let named =
+        |&(from, to): &(usize, usize)| format!("{} calls {}", functions[from].name, functions[to].name);
+    let cycles = depths.cycles.iter().map(named).collect();
+
+    // What the exports reach is all there is, but a planted function is no export.
+    let mut exports: Vec<(String, usize)> = (object.exports.iter())
+        .filter_map(|(name, address)| Some((name.clone(), index_of(functions, *address)?)))
+        .collect();
+    if exports.is_empty() {
+        exports = (0..functions.len()).map(|i| (functions[i].name.clone(), i)).collect();
+    }
+    exports.sort_by_key(|(_, i)| std::cmp::Reverse(depths.bytes[*i]));
+    let deepest = exports.first().map_or(0, |(_, i)| depths.bytes[*i]);
+    let mut path = Vec::new();
+    if let Some((_, i)) = exports.first() {
+        path.extend(
+            depths.path(*i).into_iter().map(|(i, frame)| format!("{frame:>6}  {}", functions[i].name)),
+        );
+    }
+    let target = object.target.name;
+    let is_allowed = |function: &Function| {
+        LARGE_FRAMES.iter().any(|(part, most)| function.name.contains(part) && function.frame <= *most)
+    };
+    let unlisted = functions.iter().filter(|function| !is_allowed(function));
+    let largest = unlisted.max_by_key(|function| function.frame).context("no function")?;
+    let rows = vec![
+        Row::none("R8", format!("recursions, {target}"), cycles),
+        Row::none("R8", format!("calls through unknown pointers, {target}"), unknown),
+        Row::at_most("R8", format!("bytes of stack, {target}"), deepest, object.target.stack, path),
+        Row::at_most(
+            "R8",
+            format!("bytes in one frame, {target}"),
+            largest.frame,
+            FRAME,
+            vec![largest.name.clone()],
+        ),
+    ];
+    Ok((rows, exports.into_iter().map(|(name, i)| (name, depths.bytes[i])).collect()))
+}
+
+/// R22: no float is computed with by a library call.
+pub fn soft_float(object: &Object) -> Row {
+    let is_helper = |name: &str| {
+        let name = name.trim_start_matches("compiler_builtins::").rsplit("::").next().unwrap_or(name);
+        let is_float = ["sf", "df"].iter().any(|ty| name.contains(ty));
+        name.starts_with("__")
+            && is_float
+            && name.ends_with(|c: char| c.is_ascii_digit() || c == 'i' || c == 'f')
+    };
+    let names = object.functions.iter().map(|function| &function.name).chain(&object.imports);
+    let found: BTreeSet<&String> = names.filter(|name| is_helper(name)).collect();
+    let notes = found.into_iter().cloned().collect();
+    Row::none("R22", format!("soft-float helpers, {}", object.target.name), notes)
+}
+
+fn index_of(functions: &[Function], address: u64) -> Option<usize> {
+    functions.binary_search_by_key(&address, |function| function.address).ok()
+}
+
+/// The functions of ours that a panic is called in, with what they call.
+fn panicking(functions: &[Function]) -> BTreeSet<(String, String)> {
+    let calls: Vec<Vec<usize>> = functions.iter().map(|function| callees(function, functions)).collect();
+    let is_handler = |function: &Function| function.name.contains("rust_begin_unwind");
+    let mut reaches: Vec<bool> = functions.iter().map(is_handler).collect();
+    let count = |reaches: &[bool]| reaches.iter().filter(|reaches| **reaches).count();
+    loop {
+        let before = count(&reaches);
+        for (i, callees) in calls.iter().enumerate() {
+            reaches[i] |= callees.iter().any(|&callee| reaches[callee]);
+        }
+        if count(&reaches) == before {
+            break;
+        }
+    }
+    let is_core = |i: &usize| {
+        let name = functions[*i].name.trim_start_matches('<');
+        ["core::", "__rustc", "str as core::", "char>::"].iter().any(|start| name.starts_with(start))
+    };
+    let ours = (0..functions.len()).filter(|i| !is_core(i));
+    let called =
+        |i: usize| calls[i].iter().filter(|&&callee| reaches[callee]).filter(|callee| is_core(callee));
+    ours.flat_map(|i| {
+        called(i).map(move |&callee| (functions[i].name.clone(), functions[callee].name.clone()))
+    })
+    .collect()
+}
