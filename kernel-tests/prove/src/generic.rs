@@ -10,7 +10,7 @@ use corelm::chat::ChatTemplate;
 use corelm::error::ArenaError;
 use corelm::gguf::writer::{WriteError, Writer};
 use corelm::gguf::{Array, Image};
-use corelm::tokenizer::{Pre, Utf8Stream};
+use corelm::tokenizer::{Piece, Pre, Utf8Stream};
 use corelm_ops::{
     Backend, Bf16, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, F32, Feature, Features, GgmlType, Line, Ops,
     PartSize, Rows, TileMut, Workers, for_each_tile, reference,
@@ -119,6 +119,8 @@ generic! {
     "corelm::gguf::Array::strings" = fn(array: &Array<'_>) { drive(array.strings()) }
     "corelm::gguf::Image::metadata" = fn(image: &Image<'_>) { drive(image.metadata()) }
     "corelm::gguf::Image::tensors" = fn(image: &Image<'_>) { drive(image.tensors()) }
+    "<corelm::tokenizer::Piece as core::iter::Iterator>::fold"
+        = fn(piece: Piece<'_>) -> usize { piece.fold(0, |sum, byte| sum ^ usize::from(byte)) }
     "corelm::tokenizer::Utf8Stream::next" = fn(stream: &mut Utf8Stream, bytes: &[u8]) {
         let bytes = &mut bytes.iter().copied();
         while let Some(chunk) = stream.next(bytes) {

@@ -79,7 +79,9 @@ impl<'p> Prompt<'p> {
     fn push(&mut self, bytes: &[u8], is_content: bool) -> Result<(), TokenizeError> {
         let (end, have) = (self.len.saturating_add(bytes.len()), self.text.len());
         let full = TokenizeError::ScratchFull { need: end, have };
-        self.text.get_mut(self.len..end).ok_or(full)?.copy_from_slice(bytes);
+        // Cut twice, so that the lengths are the same to the compiler, too.
+        let room = self.text.get_mut(self.len..).and_then(|room| room.get_mut(..bytes.len())).ok_or(full)?;
+        room.copy_from_slice(bytes);
         self.is_content.get_mut(self.len..end).ok_or(full)?.fill(is_content);
         self.len = end;
         Ok(())

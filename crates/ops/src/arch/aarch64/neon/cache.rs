@@ -201,7 +201,7 @@ pub(super) fn accumulate(dst: &mut [f32], p: &[f32], stride: usize, rows: Rows<'
     let fours = if width.is_multiple_of(16) { dst.len() / width / 4 } else { 0 };
     let (done, rest) = dst.split_at_mut_checked(fours * 4 * width).unwrap_or_default();
     let (p_done, p_rest) = p.split_at_checked(fours * 4 * stride).unwrap_or((p, &[]));
-    for (dst, p) in done.chunks_exact_mut(4 * width).zip(p_done.chunks((4 * stride).max(1))) {
+    for (dst, p) in done.chunks_exact_mut((4 * width).max(1)).zip(p_done.chunks((4 * stride).max(1))) {
         accumulate_four(dst, p, stride, rows);
     }
     // SAFETY: NEON is all that the generic routine needs.
