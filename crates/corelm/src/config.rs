@@ -265,21 +265,28 @@ impl<'m> Keys<'_, 'm> {
 
     /// The inverse of the factor of linear scaling, 1 when there is none.
     fn rope_scale(&self) -> Result<f32, ModelError> {
+        let key = "rope.scaling.attn_factor";
+        let attn_factor = self.optional_f32(key)?.unwrap_or(1.0);
+        if check_float(key, attn_factor, true)? != 1.0 {
+            return Err(ModelError::UnsupportedKey { key });
+        }
         let key = "rope.scaling.type";
         let scaling = self.get(key).map(|value| value.to_bytes(key)).transpose()?;
+        // Checked even where it does not count: a damaged number is an error, and no absent one.
+        let new = self.inverse_factor("rope.scaling.factor")?;
+        let old = self.inverse_factor("rope.scale_linear")?;
         match scaling {
-            Some(b"none") => return Ok(1.0),
-            None | Some(b"linear") => {}
-            Some(name) => return Err(ModelError::UnsupportedName { key, name: ShortName::new(name) }),
+            Some(b"none") => Ok(1.0),
+            None | Some(b"linear") => Ok(new.or(old).unwrap_or(1.0)),
+            Some(name) => Err(ModelError::UnsupportedName { key, name: ShortName::new(name) }),
         }
-        for key in ["rope.scaling.factor", "rope.scale_linear"] {
-            if let Some(factor) = self.optional_f32(key)? {
-                let scale = 1.0 / factor;
-                return check_float(key, factor, factor > 0.0 && scale > 0.0 && scale.is_finite())
-                    .map(|_| scale);
-            }
-        }
-        Ok(1.0)
+    }
+
+    fn inverse_factor(&self, key: &'static str) -> Result<Option<f32>, ModelError> {
+        let Some(factor) = self.optional_f32(key)? else { return Ok(None) };
+        let inverse = 1.0 / factor;
+        check_float(key, factor, factor > 0.0 && inverse > 0.0 && inverse.is_finite())?;
+        Ok(Some(inverse))
     }
 
     fn refuse_what_is_not_done(&self) -> Result<(), ModelError> {

@@ -508,3 +508,18 @@ fn streamed_pieces_are_whole_characters() {
         })
         .unwrap();
 }
+
+#[test]
+fn special_tokens_are_short_and_the_name_of_the_model_is_a_string() {
+    let mut made = Made::byte_level("gpt-2", &[]);
+    for kind in [CONTROL, USER_DEFINED] {
+        let mut made = made.clone();
+        made.add(&"<".repeat(255), kind, 0.0);
+        made.with(|_| ()).unwrap();
+        made.add(&">".repeat(256), kind, 0.0);
+        let what = "bytes of a control or user-defined token";
+        assert_eq!(made.with(|_| ()).unwrap_err(), ModelError::Limit { what, value: 256, max: 255 });
+    }
+    made.key("general.name", Value::U32(1));
+    assert_eq!(made.with(|_| ()).unwrap_err(), ModelError::WrongType { key: "general.name", found: 4 });
+}

@@ -107,9 +107,9 @@ impl SpecialIndex {
     ///
     /// # Errors
     ///
-    /// [`ModelError::Limit`] when such a token is too long.
+    /// [`ModelError::Limit`] when such a token is too long, [`ModelError::WrongType`] for a name that is no string.
     pub fn new(image: &Image<'_>, vocab: &Vocab<'_, '_>) -> Result<Self, ModelError> {
-        let name = image.bytes("general.name").ok().flatten().unwrap_or_default();
+        let name = image.bytes("general.name")?.unwrap_or_default();
         let has = |part: &[u8]| name.windows(part.len()).any(|window| window.eq_ignore_ascii_case(part));
         let mut index = Self { takes_space: has(b"phi-3") || has(b"phi3"), ..Self::default() };
         for (token, text) in (0..).zip(vocab.texts().strings()) {
