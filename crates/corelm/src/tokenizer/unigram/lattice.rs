@@ -75,10 +75,10 @@ impl<'s> Lattice<'s> {
         })
     }
 
-    /// Overwrites all of it.
+    /// Overwrites all of it with zeros.
     pub fn clear(&mut self) {
         self.window.bytes.fill(0);
-        self.ways.ways.fill(Way::NONE);
+        self.ways.ways.fill(Way::CLEARED);
         self.links.fill(Link::default());
     }
 
@@ -200,10 +200,14 @@ impl Window<'_> {
 struct Way {
     score: f64,
     link: Link,
+    /// In the place of padding, which nothing would overwrite.
+    _zero: u32,
 }
 
 impl Way {
-    const NONE: Self = Self { score: f64::MIN, link: Link(0) };
+    const NONE: Self = Self { score: f64::MIN, link: Link(0), _zero: 0 };
+    /// Nothing but zeros, for whoever has the memory next.
+    const CLEARED: Self = Self { score: 0.0, ..Self::NONE };
 }
 
 /// The best ways to the next places, in a ring.
@@ -220,7 +224,7 @@ impl Ways<'_> {
     #[inline]
     pub fn offer(&mut self, len: usize, score: f64, link: Link) {
         if let Some(way) = self.slot(len).filter(|way| score > way.score) {
-            *way = Way { score, link };
+            *way = Way { score, link, _zero: 0 };
         }
     }
 
@@ -277,7 +281,7 @@ mod tests {
         assert_eq!(lattice.arrive(), Ok(f64::MIN));
         lattice.clear();
         assert!(lattice.window.bytes.iter().all(|&byte| byte == 0));
-        assert!(lattice.ways.ways.iter().all(|way| way.score == f64::MIN && way.link == Link(0)));
+        assert!(lattice.ways.ways.iter().all(|way| way.score.to_bits() == 0 && way.link == Link(0)));
         assert!(lattice.links.iter().all(|&link| link == Link(0)));
     }
 
