@@ -204,7 +204,7 @@ impl<'a, 'm> Tokenizer<'a, 'm> {
     /// which becomes the unknown token. And a model may drop white space behind control tokens that the caller allowed.
     ///
     /// WordPiece and unigram models keep less of a text. Both normalize it, with unknown tokens for what is left without
-    /// a token. WordPiece drops bytes that are not UTF-8; to a unigram model they are U+FFFD.
+    /// a token; that of WordPiece models, `[UNK]`, is a control token in most files. WordPiece drops bytes that are not UTF-8; to a unigram model they are U+FFFD.
     ///
     /// # Errors
     ///

@@ -337,7 +337,7 @@ fn memory_that_is_too_small_is_an_error() {
         assert_eq!(error.class(), ErrorClass::Memory);
     }
     let tokenizer = Tokenizer::new(&image, &mut Arena::new(&mut region)).unwrap();
-    let mut region = [MaybeUninit::uninit(); 2000];
+    let mut region = [MaybeUninit::uninit(); 4096];
     let mut scratch = tokenizer.scratch(11, &mut Arena::new(&mut region)).unwrap();
     let mut encode =
         |text: &[u8], out: &mut [Token]| tokenizer.encode(text, Specials::Never, &mut scratch, out);

@@ -329,8 +329,9 @@ impl Ops {
             "gemm: shapes disagree"
         );
         let table = self.0;
-        let tiles =
-            table.tiles.filter(|tiles| arch::SUM_LINES > 0 && rhs.is_quantized() && dst.rows() >= tiles.rows);
+        let tiles = table
+            .tiles
+            .filter(|tiles| arch::SUM_LINES != 0 && rhs.is_quantized() && dst.rows() >= tiles.rows);
         let (q8_0, q4_0, q4_1) = (tiles.map(|t| t.q8_0), tiles.map(|t| t.q4_0), tiles.map(|t| t.q4_1));
         // SAFETY: an `Ops` is made by `available` alone, whose features are those of this CPU.
         unsafe {

@@ -72,12 +72,16 @@ impl<'w> Workspace<'w> {
 
     /// Divides `lines` up: [`LINES`](Self::LINES) of them, or as many as [`lines`](Self::lines) says.
     pub fn new(lines: &'w mut [Line]) -> Self {
-        let (results, lines) = lines.split_at_mut(RESULT_LINES.min(lines.len()));
-        let (panels, lines) = lines.split_at_mut(PANEL_LINES.min(lines.len()));
-        let (sums, attention) = lines.split_at_mut(SUM_LINES.min(lines.len()));
+        let mut rest = lines;
+        let [results, panels, sums] = [RESULT_LINES, PANEL_LINES, SUM_LINES].map(|n| {
+            let lines = core::mem::take(&mut rest);
+            let (taken, left) = lines.split_at_mut(n.min(lines.len()));
+            rest = left;
+            taken
+        });
         // SAFETY: numbers.
         let results = unsafe { cast_mut(results) };
-        Self { product: ProductSpace { results, panels, sums }, attention }
+        Self { product: ProductSpace { results, panels, sums }, attention: rest }
     }
 
     /// What attention of heads of that width works in, the room for what queries keep of each block, and that of products.

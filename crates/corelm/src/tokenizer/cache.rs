@@ -12,6 +12,8 @@ const MAX_PIECE_BYTES: usize = 15;
 const MAX_TOKENS: usize = 6;
 /// Tokens are below 2^20.
 const TOKEN_BITS: u32 = 20;
+/// 2 KiB, enough for what comes back in a short text.
+const MIN_ENTRIES: usize = 64;
 /// 128 KiB, which stay in the second cache.
 const MAX_ENTRIES: usize = 4096;
 
@@ -172,7 +174,7 @@ impl<'s> PieceCache<'s> {
 
 /// A power of two, or none.
 fn n_entries(n_symbols: usize) -> usize {
-    if n_symbols == 0 { 0 } else { (n_symbols / 8).clamp(1, MAX_ENTRIES).next_power_of_two() }
+    if n_symbols == 0 { 0 } else { (n_symbols / 8).clamp(MIN_ENTRIES, MAX_ENTRIES).next_power_of_two() }
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use crate::arena::{Arena, Layout};
 use crate::error::{ArenaError, TokenizeError};
 
 /// Working memory for texts up to a length. What it takes for each byte of text depends on the model: about 38 bytes
-/// where symbols merge; 6 or, for a normalizer as NFKC, 26 for a unigram model; else 2. May be used again and again; what
-/// it held of texts is overwritten when it is dropped.
+/// where symbols merge, and 2 KiB at least; 6 or, for a normalizer as NFKC, 26 for a unigram model; else 2. May be used
+/// again and again; what it held of texts is overwritten when it is dropped.
 #[derive(Debug)]
 pub struct Scratch<'s> {
     pub(super) work: Work<'s>,
@@ -319,7 +319,7 @@ mod tests {
         let (mut symbols, mut entries, mut marks) = ([Symbol::default(); 2], [7; 4], [7; 1]);
         let heap = Heap { entries: &mut entries, len: 0, steps: 0 };
         let chain = Chain { symbols: &mut symbols, len: 0, heap };
-        let mut region = [MaybeUninit::uninit(); 1024];
+        let mut region = [MaybeUninit::uninit(); 4096];
         let cache = PieceCache::new(1, &mut Arena::new(&mut region)).unwrap();
         let lattice = Lattice::new(None, 1, &mut Arena::new(&mut [])).unwrap();
         let mut scratch = Scratch { work: Work { chain, cache, lattice, steps: 0 }, marks: &mut marks };
