@@ -108,6 +108,7 @@ impl<'a, 'm> Tokenizer<'a, 'm> {
     /// # Errors
     ///
     /// As [`Tokenizer::new`].
+    #[inline(never)] // a frame of its own keeps the caller's small
     pub fn with_pre(image: &Image<'m>, pre: Option<Pre>, arena: &mut Arena<'a>) -> Result<Self, ModelError> {
         let vocab = Vocab::new(image, arena)?;
         let specials = SpecialIndex::new(image, &vocab)?;

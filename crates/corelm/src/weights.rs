@@ -109,6 +109,7 @@ impl<'a, 'm> Weights<'a, 'm> {
     /// # Errors
     ///
     /// As [`Weights::resolve`].
+    #[inline(never)] // a frame of its own, which nothing stands on
     pub(crate) fn check(image: &Image<'m>, config: &Config) -> Result<(), ModelError> {
         let (mut weights, mut n_layers) = (Self::NONE, 0u32);
         for tensor in image.tensors() {
