@@ -3,6 +3,10 @@
 //!
 //! `chat.json` is written by `tools/chat-golden/generate.py`.
 
+#[path = "support/byte_letters.rs"]
+mod byte_letters;
+
+use byte_letters::byte_letters;
 use corelm::arena::{Arena, Layout};
 use corelm::chat::{ChatError, ChatTemplate, Message, Role};
 use corelm::error::{ModelError, TokenizeError};
@@ -256,13 +260,7 @@ const SAID: &str = "\u{1}";
 
 /// A byte-level vocabulary whose tokens beside bytes are `specials`, of one type.
 fn vocabulary(specials: &BTreeSet<String>, ty: i32) -> Vec<u8> {
-    let mut shifted = 256;
-    let mut texts: Vec<String> = Vec::new();
-    for byte in 0..=255u8 {
-        let plain = matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
-        texts.push(char::from_u32(if plain { byte.into() } else { shifted }).unwrap().to_string());
-        shifted += u32::from(!plain);
-    }
+    let mut texts = byte_letters();
     texts.extend(specials.iter().cloned());
     let mut bytes = vec![0; 1 << 16];
     let mut writer = Writer::new(&mut bytes[..], 5, 0).unwrap();

@@ -1,9 +1,12 @@
 //! Text is text: no bytes whatever become a control token unless the caller says so, and the tokens of any bytes give these
 //! bytes back. On vocabularies made here, mild and hostile, so that it needs no files.
 
+#[path = "support/byte_letters.rs"]
+mod byte_letters;
 #[path = "support/vocab.rs"]
 mod vocab;
 
+use byte_letters::byte_letters;
 use corelm::Token;
 use corelm::arena::{Arena, Layout};
 use corelm::tokenizer::{Controls, Scratch, Specials, TokenKind, Tokenizer};
@@ -49,14 +52,7 @@ fn controls(tokens: &mut Tokens, of_known: i32) {
 
 /// Byte-level BPE with merges that would make the names of control tokens, letter by letter.
 fn byte_level(pre: &str, of_known: i32) -> File {
-    let mut shifted = 256;
-    let letter = |byte: u8, shifted: &mut u32| {
-        let is_plain = matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
-        let code = if is_plain { u32::from(byte) } else { *shifted };
-        *shifted += u32::from(!is_plain);
-        char::from_u32(code).unwrap().to_string()
-    };
-    let letters: Vec<String> = (0..=255).map(|byte| letter(byte, &mut shifted)).collect();
+    let letters = byte_letters();
     let mut tokens: Tokens =
         letters.iter().map(|letter| (letter.clone().into_bytes(), NORMAL, 0.0)).collect();
     controls(&mut tokens, of_known);

@@ -1,5 +1,9 @@
 //! Tokenizers on vocabularies made here: what each kind of token does, and what is refused. Needs no files.
 
+#[path = "support/byte_letters.rs"]
+mod byte_letters;
+
+use byte_letters::byte_letters;
 use corelm::Token;
 use corelm::arena::{Arena, Layout};
 use corelm::error::{ErrorClass, ModelError, TokenizeError, VocabFault};
@@ -39,12 +43,8 @@ impl Made {
     /// Bytes as GPT-2 writes them, then a token for each merge.
     fn byte_level(pre: &'static str, merges: &[&str]) -> Self {
         let mut made = Self::default();
-        let mut shifted = 256;
-        for byte in 0..=255u8 {
-            let plain = matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
-            let code = if plain { u32::from(byte) } else { shifted };
-            shifted += u32::from(!plain);
-            made.add(&char::from_u32(code).unwrap().to_string(), NORMAL, 0.0);
+        for letter in byte_letters() {
+            made.add(&letter, NORMAL, 0.0);
         }
         for merge in merges {
             made.add(&merge.replace(' ', ""), NORMAL, 0.0);

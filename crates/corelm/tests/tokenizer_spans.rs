@@ -1,10 +1,13 @@
 //! The bytes of text that tokens stand for.
 
+#[path = "support/byte_letters.rs"]
+mod byte_letters;
 #[path = "support/fixtures.rs"]
 mod fixtures;
 #[path = "support/vocab.rs"]
 mod vocab;
 
+use byte_letters::byte_letters;
 use corelm::Token;
 use corelm::arena::{Arena, Layout};
 use corelm::error::TokenizeError;
@@ -87,14 +90,7 @@ fn special_tokens_have_the_span_of_their_name() {
 
 /// Bytes and control tokens.
 fn byte_level(controls: &[&str]) -> File {
-    let printable = |byte: u8| matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
-    let mut shifted = 255;
-    let texts: Vec<String> = (0..=255u8)
-        .map(|byte| {
-            shifted += u32::from(!printable(byte));
-            char::from_u32(if printable(byte) { byte.into() } else { shifted }).unwrap().into()
-        })
-        .collect();
+    let texts = byte_letters();
     let bytes = texts.iter().map(|text| (text.as_bytes(), NORMAL, 0.0));
     let controls = controls.iter().map(|text| (text.as_bytes(), CONTROL, 0.0));
     let mut file = File::new("gpt2", &bytes.chain(controls).collect::<Vec<_>>());
