@@ -109,58 +109,53 @@ macro_rules! zips {
     };
 }
 
+/// Moves the columns of a tile, of rows 0 to 3, by two halves' [`zips`].
+macro_rules! rearrange {
+    ($tile:ident, $first:expr, $second:expr) => {
+        // SAFETY: reads and writes the 256 bytes of the tile.
+        unsafe {
+            asm!(
+                "ld1 {{v16.4s-v19.4s}}, [{from}], #64",
+                "ld1 {{v20.4s-v23.4s}}, [{from}], #64",
+                "ld1 {{v24.4s-v27.4s}}, [{from}], #64",
+                "ld1 {{v28.4s-v31.4s}}, [{from}]",
+                $first,
+                "st1 {{v0.4s-v3.4s}}, [{to}], #64",
+                "st1 {{v4.4s-v7.4s}}, [{to}], #64",
+                $second,
+                "st1 {{v0.4s-v3.4s}}, [{to}], #64",
+                "st1 {{v4.4s-v7.4s}}, [{to}]",
+                from = inout(reg) $tile.as_ptr() => _, to = inout(reg) $tile.as_mut_ptr() => _,
+                out("v0") _, out("v1") _, out("v2") _, out("v3") _, out("v4") _, out("v5") _, out("v6") _,
+                out("v7") _, out("v16") _, out("v17") _, out("v18") _, out("v19") _, out("v20") _, out("v21") _,
+                out("v22") _, out("v23") _, out("v24") _, out("v25") _, out("v26") _, out("v27") _, out("v28") _,
+                out("v29") _, out("v30") _, out("v31") _,
+                options(nostack, preserves_flags)
+            );
+        }
+    };
+}
+
 /// Results in order to pairs: columns 0 to 7 of rows 0 and 1, of rows 2 and 3; columns 8 to 15.
 #[inline]
 #[target_feature(enable = "neon,dotprod,i8mm")]
 fn pair(tile: &mut [Results; ROWS]) {
-    // SAFETY: reads and writes the 256 bytes of the tile.
-    unsafe {
-        asm!(
-            "ld1 {{v16.4s-v19.4s}}, [{from}], #64",
-            "ld1 {{v20.4s-v23.4s}}, [{from}], #64",
-            "ld1 {{v24.4s-v27.4s}}, [{from}], #64",
-            "ld1 {{v28.4s-v31.4s}}, [{from}]",
-            zips!([0 1] = [16 20] [2 3] = [17 21] [4 5] = [24 28] [6 7] = [25 29]),
-            "st1 {{v0.4s-v3.4s}}, [{to}], #64",
-            "st1 {{v4.4s-v7.4s}}, [{to}], #64",
-            zips!([0 1] = [18 22] [2 3] = [19 23] [4 5] = [26 30] [6 7] = [27 31]),
-            "st1 {{v0.4s-v3.4s}}, [{to}], #64",
-            "st1 {{v4.4s-v7.4s}}, [{to}]",
-            from = inout(reg) tile.as_ptr() => _, to = inout(reg) tile.as_mut_ptr() => _,
-            out("v0") _, out("v1") _, out("v2") _, out("v3") _, out("v4") _, out("v5") _, out("v6") _,
-            out("v7") _, out("v16") _, out("v17") _, out("v18") _, out("v19") _, out("v20") _, out("v21") _,
-            out("v22") _, out("v23") _, out("v24") _, out("v25") _, out("v26") _, out("v27") _, out("v28") _,
-            out("v29") _, out("v30") _, out("v31") _,
-            options(nostack, preserves_flags)
-        );
-    }
+    rearrange!(
+        tile,
+        zips!([0 1] = [16 20] [2 3] = [17 21] [4 5] = [24 28] [6 7] = [25 29]),
+        zips!([0 1] = [18 22] [2 3] = [19 23] [4 5] = [26 30] [6 7] = [27 31])
+    );
 }
 
 /// Pairs to results in order.
 #[inline]
 #[target_feature(enable = "neon,dotprod,i8mm")]
 fn unpair(tile: &mut [Results; ROWS]) {
-    // SAFETY: reads and writes the 256 bytes of the tile.
-    unsafe {
-        asm!(
-            "ld1 {{v16.4s-v19.4s}}, [{from}], #64",
-            "ld1 {{v20.4s-v23.4s}}, [{from}], #64",
-            "ld1 {{v24.4s-v27.4s}}, [{from}], #64",
-            "ld1 {{v28.4s-v31.4s}}, [{from}]",
-            zips!([0 4] = [16 17] [1 5] = [18 19] [2 6] = [24 25] [3 7] = [26 27]),
-            "st1 {{v0.4s-v3.4s}}, [{to}], #64",
-            "st1 {{v4.4s-v7.4s}}, [{to}], #64",
-            zips!([0 4] = [20 21] [1 5] = [22 23] [2 6] = [28 29] [3 7] = [30 31]),
-            "st1 {{v0.4s-v3.4s}}, [{to}], #64",
-            "st1 {{v4.4s-v7.4s}}, [{to}]",
-            from = inout(reg) tile.as_ptr() => _, to = inout(reg) tile.as_mut_ptr() => _,
-            out("v0") _, out("v1") _, out("v2") _, out("v3") _, out("v4") _, out("v5") _, out("v6") _,
-            out("v7") _, out("v16") _, out("v17") _, out("v18") _, out("v19") _, out("v20") _, out("v21") _,
-            out("v22") _, out("v23") _, out("v24") _, out("v25") _, out("v26") _, out("v27") _, out("v28") _,
-            out("v29") _, out("v30") _, out("v31") _,
-            options(nostack, preserves_flags)
-        );
-    }
+    rearrange!(
+        tile,
+        zips!([0 4] = [16 17] [1 5] = [18 19] [2 6] = [24 25] [3 7] = [26 27]),
+        zips!([0 4] = [20 21] [1 5] = [22 23] [2 6] = [28 29] [3 7] = [30 31])
+    );
 }
 
 /// `smmla $acc, $x, $w` for an eight of quants of two pairs of rows.
