@@ -28,6 +28,9 @@ pub struct Target {
     link: &'static [&'static str],
 }
 
+/// Names with their types, also in what cargo would otherwise take over from the builds of kernels.
+const MANGLING: &str = "-Csymbol-mangling-version=v0";
+
 /// Everything that `targets/README.md` says to build a kernel's engine for.
 pub const TARGETS: [Target; 3] = [
     Target {
@@ -36,7 +39,7 @@ pub const TARGETS: [Target; 3] = [
         architecture: "aarch64",
         has_float: true,
         stack: 7_584,
-        flags: &[],
+        flags: &[MANGLING],
         link: &[],
     },
     Target {
@@ -45,7 +48,7 @@ pub const TARGETS: [Target; 3] = [
         architecture: "x86_64",
         has_float: true,
         stack: 8_896,
-        flags: &["-Cno-redzone=yes", "-Crelocation-model=static", "-Ccode-model=kernel"],
+        flags: &[MANGLING, "-Cno-redzone=yes", "-Crelocation-model=static", "-Ccode-model=kernel"],
         link: &["-Clinker=rust-lld", "-Clinker-flavor=ld.lld"],
     },
     Target {
@@ -54,7 +57,7 @@ pub const TARGETS: [Target; 3] = [
         architecture: "x86_64",
         has_float: false,
         stack: 0,
-        flags: &["-Crelocation-model=static"],
+        flags: &[MANGLING, "-Crelocation-model=static"],
         link: &[],
     },
 ];
