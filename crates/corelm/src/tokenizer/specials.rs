@@ -171,11 +171,12 @@ impl SpecialIndex {
     ) -> bool {
         let search = self.search(vocab, text, specials);
         let mut lengths = ByteSet::default();
-        if search.max == 0 {
+        if search.max == 0 || !text.iter().any(|&byte| search.shape.first.contains(byte)) {
             return false;
         }
-        for (at, mark) in marks.iter_mut().enumerate().take(text.len()) {
-            let len = search.longest(at, search.max);
+        for ((at, &byte), mark) in text.iter().enumerate().zip(marks.iter_mut()) {
+            let is_candidate = search.shape.first.contains(byte);
+            let len = if is_candidate { search.longest(at, search.max) } else { 0 };
             *mark = len.into();
             lengths.insert(len);
         }
@@ -226,9 +227,6 @@ impl Search<'_, '_, '_> {
     #[inline]
     fn longest(&self, at: usize, max: usize) -> u8 {
         let rest = self.text.get(at..).unwrap_or_default();
-        if !rest.first().is_some_and(|&first| self.shape.first.contains(first)) {
-            return 0;
-        }
         let (mut hash, mut longest) = (TextHash::default(), 0);
         for (len, &byte) in (1..=u8::MAX).zip(rest.iter().take(max)) {
             hash = hash.push(byte);
