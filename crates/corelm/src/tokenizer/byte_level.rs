@@ -8,7 +8,9 @@ use super::merges::{Merges, fingerprint};
 use super::output::Output;
 use super::pre::Pre;
 use super::scratch::Chain;
-use super::vocab::Vocab;
+use super::short::Short;
+use super::vocab::{self, Vocab};
+use super::words::{Words, WordsMut};
 use crate::Token;
 use crate::arena::{Arena, Layout};
 use crate::error::{ModelError, ShortName, TokenizeError};
@@ -23,6 +25,7 @@ pub struct ByteLevel<'a, 'm> {
     merges: Merges<'a, 'm>,
     /// The token of each byte; [`NO_TOKEN`] where there is none.
     bytes: &'a [Token],
+    words: Words<'a>,
     fingerprint: u64,
 }
 
@@ -33,7 +36,9 @@ impl<'a, 'm> ByteLevel<'a, 'm> {
     ///
     /// As [`ByteLevel::new`], as far as counts tell.
     pub fn layout(image: &Image<'m>, layout: Layout) -> Result<Layout, ModelError> {
-        Ok(Merges::layout_by_rank(image, layout)?.add::<Token>(256)?)
+        let n_words = n_words(image)?;
+        let layout = Words::layout(n_words, layout.add::<Token>(256)?)?;
+        Merges::layout_by_rank(image, n_proved(image)?, layout)
     }
 
     /// Reads the merges and, where `pre` is none, the name of the pre-tokenizer.
@@ -48,12 +53,20 @@ impl<'a, 'm> ByteLevel<'a, 'm> {
         arena: &mut Arena<'a>,
     ) -> Result<Self, ModelError> {
         let pre = pre.map_or_else(|| named_pre(image), Ok)?;
-        let merges = Merges::by_rank(image, vocab, arena)?;
         let bytes = arena.alloc_with(256, |byte| find_mapped(vocab, &[byte as u8]).unwrap_or(NO_TOKEN))?;
+        let n_words = n_words(image)?;
+        let mut words = WordsMut::new(n_words, arena)?;
+        let (merges, wholes) = Merges::by_rank(image, vocab, bytes, n_proved(image)?, arena)?;
+        for (token, text) in (0..).zip(vocab.texts().strings()).take(n_words) {
+            let is_word = if pre.ignores_merges() { vocab.kind(token).is_text() } else { wholes.has(token) };
+            if let Some(bytes) = byte_map::read_short(text).filter(|_| is_word) {
+                words.insert(bytes, token);
+            }
+        }
         let of_name = pre.name().bytes().map(u64::from);
         let of_bytes = bytes.iter().map(|&token| token.into());
         let fingerprint = fingerprint([merges.fingerprint()].into_iter().chain(of_name).chain(of_bytes));
-        Ok(Self { pre, merges, bytes, fingerprint })
+        Ok(Self { pre, merges, bytes, words: words.finish(), fingerprint })
     }
 
     /// A number that differs, but for chance, from that of other tokenizers.
@@ -90,9 +103,13 @@ impl<'a, 'm> ByteLevel<'a, 'm> {
             }
             let n_before = out.len();
             let here = text.get(at..).unwrap_or_default();
-            cache.through(here, piece.len(), out, |sink| {
-                self.encode_piece(vocab, piece, chain, |token| sink.push(token))
-            })?;
+            cache.through(
+                here,
+                piece.len(),
+                out,
+                |piece| self.whole(vocab, piece),
+                |sink| self.merge(vocab, piece, chain, |token| sink.push(token)),
+            )?;
             if out.stops_at(n_before) {
                 break;
             }
@@ -104,14 +121,28 @@ impl<'a, 'm> ByteLevel<'a, 'm> {
         Ok(at)
     }
 
-    fn encode_piece(
+    /// The token that a short piece becomes, if that is certain without merging.
+    #[inline]
+    fn whole(&self, vocab: &Vocab<'_, '_>, piece: Short) -> Option<Token> {
+        let word = self.words.find(piece);
+        if word.is_some() || !self.pre.ignores_merges() {
+            return word;
+        }
+        vocab.find_short(byte_map::write_short(piece)?).filter(|&token| vocab.kind(token).is_text())
+    }
+
+    /// Merges the bytes of a piece.
+    #[inline(never)]
+    fn merge(
         &self,
         vocab: &Vocab<'_, '_>,
         piece: &[u8],
         chain: &mut Chain<'_>,
         mut out: impl FnMut(Token),
     ) -> Result<(), TokenizeError> {
+        // Short ones have been looked for as they are in the vocabulary, if that is short too.
         if self.pre.ignores_merges()
+            && piece.len().saturating_mul(2) > Short::MAX
             && let Some(token) = find_mapped(vocab, piece)
         {
             out(token);
@@ -124,6 +155,18 @@ impl<'a, 'm> ByteLevel<'a, 'm> {
         chain.merge(&self.merges, out);
         Ok(())
     }
+}
+
+/// How many tokens are looked at for [`Words`], the most frequent ones: more of them take more time than they save.
+fn n_words(image: &Image<'_>) -> Result<usize, ModelError> {
+    const MOST: usize = 1 << 14;
+    Ok(vocab::tokens(image)?.len().min(MOST))
+}
+
+/// Of how many of them it is to be proved that their text becomes them: of none by a pre-tokenizer that does not ask.
+fn n_proved(image: &Image<'_>) -> Result<usize, ModelError> {
+    let ignores_merges = named_pre(image).is_ok_and(Pre::ignores_merges);
+    if ignores_merges { Ok(0) } else { n_words(image) }
 }
 
 /// The pre-tokenizer that the file names; none is taken silently.

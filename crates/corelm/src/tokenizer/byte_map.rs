@@ -2,6 +2,7 @@
 //! (`bytes_to_unicode` of GPT-2).
 
 use super::hash::TextHash;
+use super::short::Short;
 use super::unicode::Char;
 
 /// UTF-8 of the character that stands for each byte: one or two bytes; the second is 0 when there is none.
@@ -12,8 +13,8 @@ const SHIFTED: [u8; 68] = shifted();
 
 /// UTF-8 of the character that stands for `byte`; the second byte is 0 when there is none.
 #[inline]
-pub fn encode(byte: u8) -> [u8; 2] {
-    ENCODED[usize::from(byte)]
+pub const fn encode(byte: u8) -> [u8; 2] {
+    ENCODED[byte as usize]
 }
 
 /// The hash of `bytes` as a vocabulary writes them.
@@ -35,6 +36,60 @@ pub fn is_written(bytes: &[u8], text: &[u8]) -> bool {
         rest.next() == Some(&a) && (b == 0 || rest.next() == Some(&b))
     };
     bytes.iter().all(is_next) && rest.as_slice().is_empty()
+}
+
+/// `bytes` as a vocabulary writes them, if that is short.
+#[inline]
+pub fn write_short(bytes: Short) -> Option<Short> {
+    const SPACE: [u8; 2] = encode(b' ');
+    // Most pieces are printable ASCII but for the space that they may begin with.
+    let (text, len) = bytes.bytes();
+    let is_led = text as u8 == b' ';
+    let (word, word_len) = if is_led { (text >> 8, len.wrapping_sub(1)) } else { (text, len) };
+    if !is_printable(word, word_len) {
+        return write_any(text, len);
+    }
+    if is_led {
+        return Short::from_bytes(word << 16 | u128::from(u16::from_le_bytes(SPACE)), len.wrapping_add(1));
+    }
+    Some(bytes)
+}
+
+/// The bytes that `text`, as a vocabulary writes them, stands for, if they are few and it is written so.
+pub fn read_short(text: &[u8]) -> Option<Short> {
+    let (mut bytes, mut n) = ([0; 16], 0usize);
+    let mut rest = text;
+    while let Some(c) = Char::first(rest) {
+        *bytes.get_mut(n)? = decode(c)?;
+        n = n.wrapping_add(1); // at most 16
+        rest = rest.get(c.len..)?;
+    }
+    Short::new(&bytes, n)
+}
+
+/// As [`write_short`], of the `len` lowest bytes of `text`.
+#[inline(never)]
+fn write_any(text: u128, len: usize) -> Option<Short> {
+    let (mut written, mut n) = (0, 0usize);
+    for byte in text.to_le_bytes().into_iter().take(len) {
+        let pair @ [_, second] = encode(byte);
+        written |= u128::from(u16::from_le_bytes(pair)) << (8 * n);
+        n = n.saturating_add(if second == 0 { 1 } else { 2 });
+        if n > Short::MAX {
+            return None;
+        }
+    }
+    Short::from_bytes(written, n)
+}
+
+/// Whether the `len` lowest bytes of `text`, at most 15, are printable ASCII and no spaces.
+#[inline]
+fn is_printable(text: u128, len: usize) -> bool {
+    const ONES: u128 = u128::MAX / 0xFF;
+    let text = text | (ONES * 0x61) << (8 * len); // letters behind them
+    let is_below = text.wrapping_sub(ONES * 0x21) & !text; // in the top bit of each byte
+    let is_above = text.wrapping_add(ONES) | text;
+    (is_below | is_above) & (ONES * 0x80) == 0
 }
 
 /// How many bytes `text`, as a vocabulary writes them, stands for: one for each character.

@@ -1,13 +1,12 @@
-//! [`PieceCache`]: the tokens of pieces met lately. Most pieces of a text are words that it has had before.
+//! [`PieceCache`]: the tokens of short pieces met lately. Most pieces of a text are words that it has had before.
 
 use super::hash::mix;
 use super::output::Output;
+use super::short::Short;
 use crate::Token;
 use crate::arena::{Arena, Layout};
 use crate::error::ArenaError;
 
-/// Longer pieces are not kept.
-const MAX_PIECE_BYTES: usize = 15;
 /// Pieces of more tokens are not kept.
 const MAX_TOKENS: usize = 6;
 /// Tokens are below 2^20.
@@ -16,10 +15,6 @@ const TOKEN_BITS: u32 = 20;
 const MIN_ENTRIES: usize = 64;
 /// 128 KiB, which stay in the second cache.
 const MAX_ENTRIES: usize = 4096;
-
-/// A piece whole, in two numbers: its bytes and, at the top, its length, so that none is 0.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Key(u64, u64);
 
 /// The tokens of a piece in two numbers: three in each, the first lowest, and how many at the top of the first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,7 +26,7 @@ const COUNT_AT: u32 = 60;
 /// Direct-mapped: a piece has one place, and the latest is kept.
 #[derive(Debug)]
 pub struct PieceCache<'s> {
-    entries: &'s mut [(Key, Kept)],
+    entries: &'s mut [(Short, Kept)],
     /// Of the tokenizer whose tokens these are.
     fingerprint: u64,
 }
@@ -55,39 +50,6 @@ impl Sink<'_, '_> {
     }
 }
 
-impl Key {
-    /// The first `len` bytes of `text`, if they are not too many; what is behind them is of no matter.
-    #[inline]
-    fn new(text: &[u8], len: usize) -> Option<Self> {
-        if len > MAX_PIECE_BYTES {
-            return None;
-        }
-        let all = match text.first_chunk() {
-            Some(bytes) => *bytes,
-            None => {
-                let mut all = [0; 16];
-                all.iter_mut().zip(text).for_each(|(to, from)| *to = *from);
-                all
-            }
-        };
-        let (low_mask, high_mask) = *MASKS.get(len)?;
-        let (all, len) = (u128::from_le_bytes(all), len as u64);
-        Some(Self(all as u64 & low_mask, (all >> 64) as u64 & high_mask | len << 56))
-    }
-}
-
-/// The bits of the first bytes of a piece, for every length.
-static MASKS: [(u64, u64); MAX_PIECE_BYTES + 1] = {
-    let mut masks = [(0, 0); MAX_PIECE_BYTES + 1];
-    let mut len = 0;
-    while len <= MAX_PIECE_BYTES {
-        let mask = (1u128 << (8 * len)) - 1;
-        masks[len] = (mask as u64, (mask >> 64) as u64);
-        len += 1;
-    }
-    masks
-};
-
 impl Kept {
     /// The first `len` of `tokens`, if they are not more.
     #[inline]
@@ -95,6 +57,12 @@ impl Kept {
         let three = |a, b, c| u64::from(a) | u64::from(b) << TOKEN_BITS | u64::from(c) << (2 * TOKEN_BITS);
         let [a, b, c, d, e, f] = tokens;
         (len <= MAX_TOKENS).then(|| Self(three(a, b, c) | (len as u64) << COUNT_AT, three(d, e, f)))
+    }
+
+    /// A single token.
+    #[inline]
+    fn one(token: Token) -> Self {
+        Self(u64::from(token) | 1 << COUNT_AT, 0)
     }
 
     /// Gives the tokens in their order.
@@ -114,12 +82,12 @@ impl Kept {
 impl<'s> PieceCache<'s> {
     /// Adds what [`PieceCache::new`] allocates.
     pub fn layout(n_symbols: usize, layout: Layout) -> Result<Layout, ArenaError> {
-        layout.add::<(Key, Kept)>(n_entries(n_symbols))
+        layout.add::<(Short, Kept)>(n_entries(n_symbols))
     }
 
     /// For texts that begin as up to `n_symbols`; of no use where that is 0.
     pub fn new(n_symbols: usize, arena: &mut Arena<'s>) -> Result<Self, ArenaError> {
-        let entries = arena.alloc(n_entries(n_symbols), (Key::default(), Kept::default()))?;
+        let entries = arena.alloc(n_entries(n_symbols), (Short::default(), Kept::default()))?;
         Ok(Self { entries, fingerprint: 0 })
     }
 
@@ -133,11 +101,12 @@ impl<'s> PieceCache<'s> {
 
     /// Forgets everything.
     pub fn wipe(&mut self) {
-        self.entries.fill((Key::default(), Kept::default()));
+        self.entries.fill((Short::default(), Kept::default()));
         core::hint::black_box(&mut *self.entries); // the zeros are meant for whoever has the memory next
     }
 
-    /// Gives `out` the tokens of the piece that `text` begins with: those kept, or those that `encode` makes of it.
+    /// Gives `out` the tokens of the piece of `len` bytes that `text` begins with: those kept, or the one that it is by
+    /// `whole`, which is asked about short ones only, or those that `encode` makes of it.
     ///
     /// # Errors
     ///
@@ -148,26 +117,39 @@ impl<'s> PieceCache<'s> {
         text: &[u8],
         len: usize,
         out: &mut Output<'_>,
+        whole: impl FnOnce(Short) -> Option<Token>,
         encode: impl FnOnce(&mut Sink<'_, '_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let place = Key::new(text, len).and_then(|key| Some((key, self.place(key)?)));
-        if let Some((key, (known, kept))) = &place
-            && key == known
+        let Some(short) = Short::new(text, len) else {
+            return encode(&mut Sink { out, tokens: [0; MAX_TOKENS], len: 0 });
+        };
+        let place = self.place(short);
+        if let Some((known, kept)) = &place
+            && *known == short
         {
             kept.give(out);
             return Ok(());
         }
-        let mut sink = Sink { out, tokens: [0; MAX_TOKENS], len: 0 };
-        encode(&mut sink)?;
-        if let Some(((key, entry), kept)) = place.zip(Kept::new(sink.tokens, sink.len)) {
-            *entry = (key, kept);
+        let kept = match whole(short) {
+            Some(token) => {
+                out.push(token);
+                Some(Kept::one(token))
+            }
+            None => {
+                let mut sink = Sink { out, tokens: [0; MAX_TOKENS], len: 0 };
+                encode(&mut sink)?;
+                Kept::new(sink.tokens, sink.len)
+            }
+        };
+        if let Some((entry, kept)) = place.zip(kept) {
+            *entry = (short, kept);
         }
         Ok(())
     }
 
     #[inline]
-    fn place(&mut self, Key(low, high): Key) -> Option<&mut (Key, Kept)> {
-        let i = (mix(low ^ high.rotate_left(29)) >> 40) as usize & self.entries.len().wrapping_sub(1);
+    fn place(&mut self, key: Short) -> Option<&mut (Short, Kept)> {
+        let i = (mix(key.folded()) >> 40) as usize & self.entries.len().wrapping_sub(1);
         self.entries.get_mut(i)
     }
 }
@@ -185,19 +167,6 @@ mod tests {
     use std::vec::Vec;
 
     #[test]
-    fn pieces_are_told_apart_by_their_bytes_and_length() {
-        let text = b"0123456789abcdefgh";
-        for len in 1..=MAX_PIECE_BYTES {
-            let key = Key::new(text, len).unwrap();
-            assert_eq!(Key::new(&text[..len], len), Some(key), "whatever comes behind");
-            assert_ne!(Key::new(text, len - 1), Some(key));
-            assert_ne!(key, Key::default());
-        }
-        assert_ne!(Key::new(b"a", 1), Key::new(b"a\0", 2));
-        assert_eq!(Key::new(text, MAX_PIECE_BYTES + 1), None);
-    }
-
-    #[test]
     fn tokens_come_back_while_they_fit() {
         let mut region = [MaybeUninit::uninit(); 1 << 12];
         let mut cache = PieceCache::new(512, &mut Arena::new(&mut region)).unwrap();
@@ -205,11 +174,17 @@ mod tests {
             let mut tokens = [0; 16];
             let mut out = Output::new(&mut tokens);
             let mut is_fresh = false;
-            let encoded = cache.through(text, text.len(), &mut out, |sink| {
-                is_fresh = true;
-                fresh.iter().for_each(|&token| sink.push(token));
-                Ok::<_, ()>(())
-            });
+            let encoded = cache.through(
+                text,
+                text.len(),
+                &mut out,
+                |_| None,
+                |sink| {
+                    is_fresh = true;
+                    fresh.iter().for_each(|&token| sink.push(token));
+                    Ok::<_, ()>(())
+                },
+            );
             assert_eq!(encoded, Ok(()));
             let n = out.finish().unwrap();
             (tokens[..n].to_vec(), is_fresh)

@@ -1,9 +1,11 @@
 //! Which two neighbours merge into which token, and which merge comes first: by rank in a list (byte-level BPE), or by
 //! the score of the token they make (SentencePiece).
 
-use super::hash::{Budget, MAX_PROBES, Split, TextHash, mix, probes};
+use super::hash::{Budget, Split, TextHash, mix};
+use super::pairs::{Pairs, PairsMut, VALUE_BITS};
 use super::scores::Scores;
 use super::vocab::{self, Vocab};
+use super::wholes::Wholes;
 use crate::Token;
 use crate::arena::{Arena, Layout};
 use crate::error::{ModelError, VocabFault};
@@ -39,12 +41,13 @@ impl<'a, 'm> Merges<'a, 'm> {
     /// # Errors
     ///
     /// As [`Merges::by_rank`], as far as counts tell.
-    pub fn layout_by_rank(image: &Image<'m>, layout: Layout) -> Result<Layout, ModelError> {
+    pub fn layout_by_rank(image: &Image<'m>, n_wholes: usize, layout: Layout) -> Result<Layout, ModelError> {
         let n = merges(image)?.len();
-        Ok(layout.add::<Token>(n)?.add::<u64>(n_rank_slots(n))?)
+        Ok(Wholes::layout(n_wholes, layout)?.add::<Token>(n)?.add::<u64>(n_rank_slots(n))?)
     }
 
-    /// The merges that the file lists, the first of them first; of equal ones the first counts.
+    /// The merges that the file lists, the first of them first; of equal ones the first counts. `symbols` are the tokens
+    /// that merging begins with; which of the first `n_wholes` tokens their text becomes is looked at too.
     ///
     /// # Errors
     ///
@@ -53,9 +56,13 @@ impl<'a, 'm> Merges<'a, 'm> {
     pub fn by_rank(
         image: &Image<'m>,
         vocab: &Vocab<'a, 'm>,
+        symbols: &[Token],
+        n_wholes: usize,
         arena: &mut Arena<'a>,
-    ) -> Result<Self, ModelError> {
+    ) -> Result<(Self, Wholes<'a>), ModelError> {
         let list = merges(image)?;
+        let mut wholes = Wholes::new(n_wholes, arena)?;
+        symbols.iter().for_each(|&token| wholes.add_symbol(token));
         let made = arena.alloc(list.len(), 0)?;
         let mut pairs = PairsMut::new(n_rank_slots(list.len()), arena)?;
         let mut budget = Budget::new(list.len(), list.bytes().len());
@@ -81,13 +88,18 @@ impl<'a, 'm> Merges<'a, 'm> {
             };
             last = product;
             *made = product;
-            if [left, right, product].iter().all(|&token| vocab.kind(token).is_text()) {
-                pairs.insert(left, right, rank, rank as usize, &mut budget)?;
+            if [left, right, product].iter().all(|&token| vocab.kind(token).is_text())
+                && let Some(slot) = pairs.insert(left, right, rank, rank as usize, &mut budget)?
+            {
+                wholes.add_pair(product, slot, false, false);
             }
         }
         let made_of = made.iter().map(|&token| u64::from(token));
-        let fingerprint = fingerprint(pairs.0.iter().copied().chain(made_of));
-        Ok(Self { pairs: Pairs(pairs.0), order: Order::Rank(made), fingerprint })
+        let pairs = pairs.finish();
+        let fingerprint = fingerprint(pairs.numbers().chain(made_of));
+        let merges = Self { pairs, order: Order::Rank(made), fingerprint };
+        wholes.prove_all(made.iter().copied(), &merges);
+        Ok((merges, wholes))
     }
 
     /// Adds what [`Merges::by_score`] allocates.
@@ -95,11 +107,12 @@ impl<'a, 'm> Merges<'a, 'm> {
     /// # Errors
     ///
     /// As [`Vocab::layout`].
-    pub fn layout_by_score(image: &Image<'m>, layout: Layout) -> Result<Layout, ModelError> {
-        Ok(layout.add::<u64>(n_score_slots(vocab::tokens(image)?))?)
+    pub fn layout_by_score(image: &Image<'m>, n_wholes: usize, layout: Layout) -> Result<Layout, ModelError> {
+        Ok(Wholes::layout(n_wholes, layout)?.add::<u64>(n_score_slots(vocab::tokens(image)?))?)
     }
 
-    /// Every way to make a token of two others; the one of highest score comes first.
+    /// Every way to make a token of two others; the one of highest score comes first. `is_symbol` says of a text
+    /// whether merging begins with it.
     ///
     /// # Errors
     ///
@@ -107,35 +120,56 @@ impl<'a, 'm> Merges<'a, 'm> {
     pub fn by_score(
         image: &Image<'m>,
         vocab: &Vocab<'a, 'm>,
+        is_symbol: impl Fn(&[u8]) -> bool,
+        n_wholes: usize,
         arena: &mut Arena<'a>,
-    ) -> Result<Self, ModelError> {
+    ) -> Result<(Self, Wholes<'a>), ModelError> {
         let scores = Scores::new(image, vocab.len())?;
+        let mut wholes = Wholes::new(n_wholes, arena)?;
         let mut pairs = PairsMut::new(n_score_slots(vocab.texts()), arena)?;
         let mut budget = Budget::new(vocab.len(), vocab.texts().bytes().len());
+        let ready_at = |token: Token, is_symbol: bool| if is_symbol { 0 } else { falling(scores.get(token)) };
         for (token, text) in (0..).zip(vocab.texts().strings()) {
             let index = token as usize;
             if !vocab.kind(token).is_text() {
                 continue;
             }
+            if is_symbol(text) {
+                wholes.add_symbol(token);
+                continue;
+            }
+            let (mut earliest, mut likeliest) = (NEVER, None);
             let mut split = Split::new(TextHash::of(text.iter().copied()));
             for (at, &byte) in text.iter().enumerate().skip(1).rev() {
                 split.move_left(byte);
                 if is_continuation(byte) {
                     continue;
                 }
-                let Some((left, right)) = text.split_at_checked(at) else { continue };
+                let Some((left_text, right_text)) = text.split_at_checked(at) else { continue };
                 let find = |hash, part: &[u8]| {
                     vocab.find_by(hash, |t| t == part).filter(|&t| vocab.kind(t).is_text())
                 };
                 let (left_hash, right_hash) = split.parts();
-                let Some(left) = find(left_hash, left) else { continue };
-                let Some(right) = find(right_hash, right) else { continue };
+                let Some(left) = find(left_hash, left_text) else { continue };
+                let Some(right) = find(right_hash, right_text) else { continue };
                 budget.spend(text.len() / 8, index)?;
-                pairs.insert(left, right, token, index, &mut budget)?;
+                let slot = pairs.insert(left, right, token, index, &mut budget)?;
+                // Most likely the token comes of the parts that are there first.
+                let are_symbols = (is_symbol(left_text), is_symbol(right_text));
+                let ready = ready_at(left, are_symbols.0).max(ready_at(right, are_symbols.1));
+                if let Some(slot) = slot.filter(|_| ready < earliest) {
+                    (earliest, likeliest) = (ready, Some((slot, are_symbols)));
+                }
+            }
+            if let Some((slot, (left, right))) = likeliest {
+                wholes.add_pair(token, slot, left, right);
             }
         }
-        let fingerprint = fingerprint(pairs.0.iter().copied().chain(scores.bits()));
-        Ok(Self { pairs: Pairs(pairs.0), order: Order::Score(scores), fingerprint })
+        let pairs = pairs.finish();
+        let fingerprint = fingerprint(pairs.numbers().chain(scores.bits()));
+        let merges = Self { pairs, order: Order::Score(scores), fingerprint };
+        wholes.prove_all(0..vocab.len() as Token, &merges);
+        Ok((merges, wholes))
     }
 
     /// A number that differs, but for chance, from that of other merges.
@@ -146,11 +180,21 @@ impl<'a, 'm> Merges<'a, 'm> {
     /// When `left` and `right` merge: [`NEVER`], or a number below it.
     #[inline]
     pub fn priority(&self, left: Token, right: Token) -> u32 {
-        match (self.pairs.find(left, right), self.order) {
-            (None, _) => NEVER,
-            (Some(rank), Order::Rank(_)) => rank,
-            (Some(token), Order::Score(scores)) => falling(scores.get(token)),
+        self.pairs.find(left, right).map_or(NEVER, |value| self.priority_of(value))
+    }
+
+    #[inline]
+    fn priority_of(&self, value: u32) -> u32 {
+        match self.order {
+            Order::Rank(_) => value,
+            Order::Score(scores) => falling(scores.get(value)),
         }
+    }
+
+    /// The pair in a slot, and when it merges.
+    pub fn at(&self, slot: u32) -> Option<(Token, Token, u32)> {
+        let (left, right, value) = self.pairs.at(slot)?;
+        Some((left, right, self.priority_of(value)))
     }
 
     /// The token that `left` and `right`, whose priority this is, merge into.
@@ -161,71 +205,6 @@ impl<'a, 'm> Merges<'a, 'm> {
             Order::Score(_) => self.pairs.find(left, right),
         }
     }
-}
-
-/// A map from pairs of tokens to 24 bits: in a slot the left token, the right one and the value, from the top.
-#[derive(Clone, Copy, Debug)]
-struct Pairs<'a>(&'a [u64]);
-
-/// The same while it is filled.
-struct PairsMut<'a>(&'a mut [u64]);
-
-const VALUE_BITS: u32 = 24;
-const FREE: u64 = u64::MAX;
-
-impl Pairs<'_> {
-    #[inline]
-    fn find(&self, left: Token, right: Token) -> Option<u32> {
-        let key = key(left, right);
-        for i in probes(mix(key), self.0.len()) {
-            let slot = *self.0.get(i)?;
-            if slot == FREE {
-                return None;
-            }
-            if slot >> VALUE_BITS == key {
-                return Some((slot & ((1 << VALUE_BITS) - 1)) as u32);
-            }
-        }
-        None
-    }
-}
-
-impl<'a> PairsMut<'a> {
-    fn new(n_slots: usize, arena: &mut Arena<'a>) -> Result<Self, ModelError> {
-        Ok(Self(arena.alloc(n_slots, FREE)?))
-    }
-
-    /// Adds a pair that is not there yet.
-    fn insert(
-        &mut self,
-        left: Token,
-        right: Token,
-        value: u32,
-        index: usize,
-        budget: &mut Budget,
-    ) -> Result<(), ModelError> {
-        let key = key(left, right);
-        let n_slots = self.0.len();
-        for i in probes(mix(key), n_slots) {
-            budget.spend(1, index)?;
-            match self.0.get_mut(i) {
-                Some(slot) if *slot == FREE => {
-                    *slot = key << VALUE_BITS | u64::from(value);
-                    return Ok(());
-                }
-                Some(slot) if *slot >> VALUE_BITS == key => return Ok(()),
-                _ => {}
-            }
-        }
-        budget.spend(MAX_PROBES, index)?;
-        Err(ModelError::BadVocab { fault: VocabFault::Collisions, index: index as u64 })
-    }
-}
-
-/// Tokens are below 2^20.
-#[inline]
-fn key(left: Token, right: Token) -> u64 {
-    u64::from(left) << 20 | u64::from(right)
 }
 
 /// A number made of all the others and their order.
@@ -244,12 +223,12 @@ fn n_rank_slots(n_merges: usize) -> usize {
     n_merges.saturating_add(n_merges / 4 * 3).saturating_add(1)
 }
 
-/// Five quarters of the places where tokens can be cut in two. In trained vocabularies half of the places or fewer give
+/// Nine eighths of the places where tokens can be cut in two. In trained vocabularies half of the places or fewer give
 /// two tokens.
 fn n_score_slots(texts: Array<'_>) -> usize {
     let inner = |text: &[u8]| text.iter().skip(1).filter(|&&b| !is_continuation(b)).count();
     let n = texts.strings().map(inner).fold(0, usize::saturating_add);
-    n.saturating_add(n / 4).saturating_add(1)
+    n.saturating_add(n / 8).saturating_add(1)
 }
 
 fn is_continuation(byte: u8) -> bool {

@@ -7,11 +7,14 @@
 use super::NO_TOKEN;
 use super::cache::PieceCache;
 use super::encoder::Part;
+use super::joints::Joints;
 use super::merges::{Merges, fingerprint};
 use super::output::Output;
 use super::scratch::Chain;
+use super::short::Short;
 use super::unicode::Char;
-use super::vocab::{TokenKind, Vocab};
+use super::vocab::{self, TokenKind, Vocab};
+use super::words::{Words, WordsMut};
 use crate::Token;
 use crate::arena::{Arena, Layout};
 use crate::error::{ModelError, TokenizeError};
@@ -31,8 +34,8 @@ pub struct SentencePiece<'a, 'm> {
     space: Option<Token>,
     /// A space goes before every fragment of text.
     adds_space: bool,
-    /// No token has a space behind another character, so that no merge crosses from there to the space.
-    cuts_at_spaces: bool,
+    joints: Joints<'a>,
+    words: Words<'a>,
     unknown: Option<Token>,
 }
 
@@ -43,7 +46,9 @@ impl<'a, 'm> SentencePiece<'a, 'm> {
     ///
     /// As [`SentencePiece::new`], as far as counts tell.
     pub fn layout(image: &Image<'m>, layout: Layout) -> Result<Layout, ModelError> {
-        Ok(Merges::layout_by_score(image, layout)?.add::<Token>(256)?.add::<Token>(128)?)
+        let n_words = n_words(image)?;
+        let layout = Merges::layout_by_score(image, n_words, Words::layout(n_words, layout)?)?;
+        Ok(Joints::layout(layout.add::<Token>(256)?.add::<Token>(128)?)?)
     }
 
     /// Finds out what merges, and what bytes and ASCII characters are.
@@ -57,8 +62,17 @@ impl<'a, 'm> SentencePiece<'a, 'm> {
         unknown: Option<Token>,
         arena: &mut Arena<'a>,
     ) -> Result<Self, ModelError> {
+        let n_words = n_words(image)?;
+        let mut words = WordsMut::new(n_words, arena)?;
+        let (merges, wholes) = Merges::by_score(image, vocab, is_symbol, n_words, arena)?;
+        for (token, text) in (0..).zip(vocab.texts().strings()).take(n_words) {
+            if let Some(text) = read_short(text).filter(|_| wholes.has(token)) {
+                words.insert(text, token);
+            }
+        }
         Ok(Self {
-            merges: Merges::by_score(image, vocab, arena)?,
+            merges,
+            words: words.finish(),
             bytes: arena.alloc_with(256, |byte| {
                 let token = vocab.find(&byte_name(byte as u8));
                 token.filter(|&token| vocab.kind(token) == TokenKind::Byte).unwrap_or(NO_TOKEN)
@@ -66,7 +80,7 @@ impl<'a, 'm> SentencePiece<'a, 'm> {
             ascii: arena.alloc_with(128, |byte| find_text(vocab, &[byte as u8]).unwrap_or(NO_TOKEN))?,
             space: find_text(vocab, &SPACE),
             adds_space: image.bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true),
-            cuts_at_spaces: cuts_at_spaces(vocab),
+            joints: Joints::new(vocab, arena)?,
             // Text without a token must not become a control token, whatever the file calls unknown.
             unknown: unknown.filter(|&token| vocab.kind(token) != TokenKind::Control),
         })
@@ -106,20 +120,29 @@ impl<'a, 'm> SentencePiece<'a, 'm> {
         let first = out.len();
         let mut rest = text;
         while !rest.is_empty() {
-            let len = self.word_len(rest);
+            let len = self.joints.first_cut(rest);
             let (word, tail) = rest.split_at_checked(len).unwrap_or((rest, &[]));
             if tail.is_empty() && !part.ends {
                 break;
             }
             let n_before = out.len();
             if adds_space && rest.len() == text.len() {
-                // The space put before it and the first word are never looked up: the key has no such space.
-                self.push_char(vocab, &SPACE, chain, &mut |token| out.push(token))?;
-                self.encode_word(vocab, word, chain, |token| out.push(token))?;
+                // What is kept has no space put before it.
+                match Short::new(rest, len)
+                    .and_then(Short::behind_space)
+                    .and_then(|word| self.words.find(word))
+                {
+                    Some(token) => out.push(token),
+                    None => self.merge(vocab, true, word, chain, |token| out.push(token))?,
+                }
             } else {
-                cache.through(rest, len, out, |sink| {
-                    self.encode_word(vocab, word, chain, |token| sink.push(token))
-                })?;
+                cache.through(
+                    rest,
+                    len,
+                    out,
+                    |word| self.whole(word),
+                    |sink| self.merge(vocab, false, word, chain, |token| sink.push(token)),
+                )?;
             }
             if out.stops_at(n_before) {
                 break;
@@ -159,37 +182,38 @@ impl<'a, 'm> SentencePiece<'a, 'm> {
         });
     }
 
-    /// Bytes up to the first space behind something else, across which nothing merges; all where something may.
-    fn word_len(&self, text: &[u8]) -> usize {
-        if !self.cuts_at_spaces {
-            return text.len();
+    /// The token that a short word becomes, if that is certain without merging.
+    #[inline]
+    fn whole(&self, word: Short) -> Option<Token> {
+        match word.halves() {
+            (byte, _, 1) if byte != u64::from(b' ') => known(self.ascii, byte as u8),
+            _ => self.words.find(word),
         }
-        let (mut at, mut after_space) = (0, true);
-        while let Some(rest @ [_, ..]) = text.get(at..) {
-            let space = match rest {
-                [b' ', ..] => 1,
-                _ if rest.starts_with(&SPACE) => SPACE.len(),
-                _ => 0,
-            };
-            if space > 0 && !after_space {
-                break;
-            }
-            after_space = space > 0;
-            at += space.max(1);
-        }
-        at
     }
 
-    /// Encodes text that merges with nothing behind it.
-    fn encode_word(
+    /// Merges the characters of a word, with a space put before it or not.
+    #[inline(never)]
+    fn merge(
         &self,
         vocab: &Vocab<'_, '_>,
+        is_led: bool,
         word: &[u8],
         chain: &mut Chain<'_>,
         mut out: impl FnMut(Token),
     ) -> Result<(), TokenizeError> {
+        if is_led {
+            self.push_char(vocab, &SPACE, chain, &mut out)?;
+        }
         let mut rest = word;
-        while let Some(c) = Char::first(rest) {
+        while let Some((&first, tail)) = rest.split_first() {
+            // Most characters are ASCII and have a token.
+            let ascii = if first == b' ' { self.space } else { known(self.ascii, first) };
+            if let Some(token) = ascii {
+                chain.push(token)?;
+                rest = tail;
+                continue;
+            }
+            let Some(c) = Char::first(rest) else { break };
             let (symbol, tail) = rest.split_at_checked(c.len).unwrap_or((rest, &[]));
             self.push_char(vocab, if symbol == b" " { &SPACE } else { symbol }, chain, &mut out)?;
             rest = tail;
@@ -226,6 +250,34 @@ impl<'a, 'm> SentencePiece<'a, 'm> {
     }
 }
 
+/// Whether a token's text is what merging of text begins with: one character, but no space, which is written U+2581.
+fn is_symbol(text: &[u8]) -> bool {
+    text != b" " && Char::first(text).is_some_and(|c| c.len == text.len())
+}
+
+/// How many tokens are looked at for [`Words`], the most frequent ones: more of them take more time than they save.
+fn n_words(image: &Image<'_>) -> Result<usize, ModelError> {
+    const MOST: usize = 1 << 13;
+    Ok(vocab::tokens(image)?.len().min(MOST))
+}
+
+/// The text that a token stands for, with spaces for U+2581, if it is short.
+fn read_short(token: &[u8]) -> Option<Short> {
+    let (mut bytes, mut n) = ([0; 16], 0usize);
+    let mut rest = token;
+    while let Some((&byte, tail)) = rest.split_first() {
+        let (byte, tail) = match rest.strip_prefix(&SPACE) {
+            Some(tail) => (b' ', tail),
+            None if byte == b' ' => return None, // such a token is never made
+            None => (byte, tail),
+        };
+        *bytes.get_mut(n)? = byte;
+        n = n.wrapping_add(1); // at most 16
+        rest = tail;
+    }
+    Short::new(&bytes, n)
+}
+
 /// Bytes of `text` that a token's text stands for, where U+2581 may be a space, if `text` begins with it.
 fn written_len(token: &[u8], text: &[u8]) -> Option<usize> {
     let (mut name, mut rest) = (token, text);
@@ -260,17 +312,6 @@ fn known(tokens: &[Token], byte: u8) -> Option<Token> {
 
 fn find_text(vocab: &Vocab<'_, '_>, text: &[u8]) -> Option<Token> {
     vocab.find(text).filter(|&token| vocab.kind(token).is_text())
-}
-
-/// Whether no token of text has a space behind another character.
-fn cuts_at_spaces(vocab: &Vocab<'_, '_>) -> bool {
-    (0..).zip(vocab.texts().strings()).filter(|&(token, _)| vocab.kind(token).is_text()).all(|(_, text)| {
-        let mut rest = text;
-        while let Some(tail) = rest.strip_prefix(&SPACE) {
-            rest = tail;
-        }
-        !rest.windows(SPACE.len()).any(|window| window == SPACE)
-    })
 }
 
 #[cfg(test)]

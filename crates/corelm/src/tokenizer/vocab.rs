@@ -2,6 +2,7 @@
 
 use super::hash::{Budget, TextHash};
 use super::names;
+use super::short::Short;
 use super::slots::{Slots, SlotsMut};
 use crate::Token;
 use crate::arena::{Arena, Layout};
@@ -143,6 +144,21 @@ impl<'a, 'm> Vocab<'a, 'm> {
     /// The token with exactly this text.
     pub fn find(&self, text: &[u8]) -> Option<Token> {
         self.find_by(TextHash::of(text.iter().copied()), |other| text == other)
+    }
+
+    /// The same of a short text.
+    pub fn find_short(&self, text: Short) -> Option<Token> {
+        let (bytes, len) = text.bytes();
+        let hash = TextHash::of(bytes.to_le_bytes().into_iter().take(len));
+        self.slots.find(hash, |token| self.short_text(token) == Some(text))
+    }
+
+    /// The text of a token that has few bytes.
+    #[inline]
+    fn short_text(&self, token: Token) -> Option<Short> {
+        let at = *self.offsets.get(token as usize)? as usize;
+        let (len, text) = self.texts.bytes().get(at..)?.split_first_chunk()?;
+        Short::new(text, usize::try_from(u64::from_le_bytes(*len)).ok()?)
     }
 
     /// The token with this hash whose text `is_same`.

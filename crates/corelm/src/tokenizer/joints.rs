@@ -1,0 +1,85 @@
+//! [`Joints`]: which characters stand next to each other in a token. Where two meet that never do, nothing merges, and a
+//! text can be cut.
+
+use super::sentence_piece::SPACE;
+use super::vocab::Vocab;
+use crate::arena::{Arena, Layout};
+use crate::error::ArenaError;
+
+/// A bit for each two kinds of bytes: ASCII characters, of which the space stands for U+2581 too, and all other bytes
+/// together. 2 KiB of arena.
+#[derive(Clone, Copy, Debug)]
+pub struct Joints<'a>(&'a [u32]);
+
+const KINDS: usize = 128;
+const N_WORDS: usize = KINDS * KINDS / 32;
+/// What is not ASCII; U+007F too.
+const OTHER: u8 = 127;
+
+impl<'a> Joints<'a> {
+    /// Adds what [`Joints::new`] allocates.
+    ///
+    /// # Errors
+    ///
+    /// [`ArenaError::TooLarge`].
+    pub fn layout(layout: Layout) -> Result<Layout, ArenaError> {
+        layout.add::<u32>(N_WORDS)
+    }
+
+    /// Looks through the tokens of text.
+    ///
+    /// # Errors
+    ///
+    /// [`ArenaError`] when the arena is too small.
+    pub fn new(vocab: &Vocab<'_, '_>, arena: &mut Arena<'a>) -> Result<Self, ArenaError> {
+        let words = arena.alloc(N_WORDS, 0)?;
+        let mut join = |left: u8, right: u8| {
+            let (word, bit) = place(left, right);
+            if let Some(word) = words.get_mut(word) {
+                *word |= 1 << bit;
+            }
+        };
+        join(OTHER, OTHER); // never inside of a character
+        for (token, text) in (0..).zip(vocab.texts().strings()) {
+            if !vocab.kind(token).is_text() {
+                continue;
+            }
+            let (mut last, mut rest) = (None::<[u8; 2]>, text);
+            while let Some((&byte, tail)) = rest.split_first() {
+                // U+2581 stands in a text as it is, or as a space.
+                let (kinds, tail) = match rest.strip_prefix(&SPACE) {
+                    Some(tail) => ([OTHER, b' '], tail),
+                    None => ([kind(byte); 2], tail),
+                };
+                for left in last.into_iter().flatten() {
+                    kinds.iter().for_each(|&right| join(left, right));
+                }
+                (last, rest) = (Some(kinds), tail);
+            }
+        }
+        Ok(Self(words))
+    }
+
+    /// Bytes of `text` before the first place where nothing merges across; all if there is none.
+    #[inline]
+    pub fn first_cut(self, text: &[u8]) -> usize {
+        let joins = |(&left, &right): (&u8, &u8)| {
+            let (word, bit) = place(kind(left), kind(right));
+            self.0.get(word).is_none_or(|word| word >> bit & 1 != 0)
+        };
+        let n = text.iter().zip(text.iter().skip(1)).take_while(|&pair| joins(pair)).count();
+        n.saturating_add(1).min(text.len())
+    }
+}
+
+#[inline]
+fn kind(byte: u8) -> u8 {
+    byte.min(OTHER)
+}
+
+/// The word of a bit, and how far up it is.
+#[inline]
+fn place(left: u8, right: u8) -> (usize, u32) {
+    let bit = usize::from(left) << 7 | usize::from(right);
+    (bit / 32, (bit % 32) as u32)
+}

@@ -1,0 +1,113 @@
+//! [`Short`]: a text of a few bytes as two numbers, which are compared and mapped at once.
+
+/// A text of up to [`Short::MAX`] bytes whole: its bytes and, at the top, its length, so that none is 0 but the default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Short(u64, u64);
+
+/// The bits of the first bytes of a text, for every length.
+static MASKS: [(u64, u64); Short::MAX + 1] = {
+    let mut masks = [(0, 0); Short::MAX + 1];
+    let mut len = 0;
+    while len <= Short::MAX {
+        let mask = (1u128 << (8 * len)) - 1;
+        masks[len] = (mask as u64, (mask >> 64) as u64);
+        len += 1;
+    }
+    masks
+};
+
+/// Where the length stands in the second number.
+const LEN_AT: u32 = 56;
+
+impl Short {
+    /// Longer texts are not short.
+    pub const MAX: usize = 15;
+
+    /// The first `len` bytes of `text`, if they are not too many; what is behind them is of no matter.
+    #[inline]
+    pub fn new(text: &[u8], len: usize) -> Option<Self> {
+        let (low_mask, high_mask) = *MASKS.get(len)?;
+        let (low, high) = match text.first_chunk() {
+            Some(bytes) => {
+                let all = u128::from_le_bytes(*bytes);
+                (all as u64, (all >> 64) as u64)
+            }
+            None => near_end(text.get(..len)?),
+        };
+        Some(Self(low & low_mask, high & high_mask | (len as u64) << LEN_AT))
+    }
+
+    /// Its bytes, and how many.
+    #[inline]
+    pub fn bytes(self) -> (u128, usize) {
+        let Self(low, high) = self;
+        let bytes = u128::from(high & ((1 << LEN_AT) - 1)) << 64 | u128::from(low);
+        (bytes, (high >> LEN_AT) as usize)
+    }
+
+    /// Its first eight bytes, those behind them, and how many there are in all.
+    #[inline]
+    pub fn halves(self) -> (u64, u64, usize) {
+        (self.0, self.1 & ((1 << LEN_AT) - 1), (self.1 >> LEN_AT) as usize)
+    }
+
+    /// The `len` lowest bytes of a number, which has zeros above them.
+    #[inline]
+    pub fn from_bytes(bytes: u128, len: usize) -> Option<Self> {
+        (len <= Self::MAX).then_some(Self(bytes as u64, (bytes >> 64) as u64 | (len as u64) << LEN_AT))
+    }
+
+    /// The same with a space put before it, if that is short too.
+    #[inline]
+    pub fn behind_space(self) -> Option<Self> {
+        let (bytes, len) = self.bytes();
+        Self::from_bytes(bytes << 8 | u128::from(b' '), len.wrapping_add(1))
+    }
+
+    /// A number with bits of both.
+    #[inline]
+    pub fn folded(self) -> u64 {
+        self.0 ^ self.1.rotate_left(29)
+    }
+}
+
+/// As in [`Short::new`], all of a text of up to 15 bytes: as few loads as there can be, which may overlap.
+#[inline]
+fn near_end(text: &[u8]) -> (u64, u64) {
+    if let (Some(first), Some(last)) = (text.first_chunk(), text.last_chunk()) {
+        let behind = 8 * (16 - text.len().min(16)) as u32; // bits of the last eight bytes that the first ones have
+        return (u64::from_le_bytes(*first), u64::from_le_bytes(*last).unbounded_shr(behind));
+    }
+    if let (Some(first), Some(last)) = (text.first_chunk(), text.last_chunk()) {
+        let at = 8 * (text.len() & 3) as u32; // where the last four bytes begin
+        return (u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << at, 0);
+    }
+    match *text {
+        [a, b, c] => (u64::from_le_bytes([a, b, c, 0, 0, 0, 0, 0]), 0),
+        [a, b] => (u64::from_le_bytes([a, b, 0, 0, 0, 0, 0, 0]), 0),
+        [a] => (a.into(), 0),
+        _ => (0, 0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_told_apart_by_their_bytes_and_length() {
+        let text = b"0123456789abcdefgh";
+        for len in 1..=Short::MAX {
+            let short = Short::new(text, len).unwrap();
+            assert_eq!(Short::new(&text[..len], len), Some(short), "whatever comes behind");
+            assert_ne!(Short::new(text, len - 1), Some(short));
+            assert_ne!(short, Short::default());
+            let (bytes, n) = short.bytes();
+            assert!(n == len && bytes.to_le_bytes()[..len] == text[..len] && bytes >> (8 * len) == 0);
+            assert_eq!(Short::from_bytes(bytes, n), Some(short));
+        }
+        assert_ne!(Short::new(b"a", 1), Short::new(b"a\0", 2));
+        assert_eq!(Short::new(text, Short::MAX + 1), None);
+        assert_eq!(Short::new(b"ab", 3), None);
+    }
+}

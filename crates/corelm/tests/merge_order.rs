@@ -1,0 +1,161 @@
+//! What merges first: texts by vocabularies of chance, of which each token and each text is merged as the definition says,
+//! one pair after the other. The tokenizer finds frequent words without merging and cuts texts where nothing can merge,
+//! which must not show.
+
+#[path = "support/byte_letters.rs"]
+mod byte_letters;
+#[path = "support/vocab.rs"]
+mod vocab;
+
+use byte_letters::byte_letters;
+use corelm::Token;
+use std::collections::HashMap;
+use vocab::{BYTE, File, NORMAL, UNKNOWN, encode};
+
+/// Numbers that look random.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((self.0 >> 33) as usize * n) >> 31
+    }
+
+    fn text(&mut self, letters: &str, max: usize) -> String {
+        let n = 1 + self.below(max);
+        let letters: Vec<char> = letters.chars().collect();
+        (0..n).map(|_| letters[self.below(letters.len())]).collect()
+    }
+
+    fn shuffle<T>(&mut self, items: &mut [T]) {
+        (1..items.len()).for_each(|i| items.swap(i, self.below(i + 1)));
+    }
+}
+
+/// Merges neighbours until none do, those of the least priority first and of equal ones the leftmost.
+fn merge<P: PartialOrd>(mut texts: Vec<String>, priority: impl Fn(&str, &str) -> Option<P>) -> Vec<String> {
+    loop {
+        let mut first: Option<(P, usize)> = None;
+        for i in 1..texts.len() {
+            if let Some(priority) = priority(&texts[i - 1], &texts[i])
+                && first.as_ref().is_none_or(|first| priority < first.0)
+            {
+                first = Some((priority, i));
+            }
+        }
+        let Some((_, i)) = first else { return texts };
+        let right = texts.remove(i);
+        texts[i - 1].push_str(&right);
+    }
+}
+
+#[test]
+fn merges_by_rank_are_those_of_the_definition() {
+    let mut random = Random(1);
+    for round in 0..300 {
+        let letters = ["ab", "abc", "abcdefgh"][round % 3];
+        // Tokens made of two others, most of which merge in the order of their making and some in any.
+        let mut texts = byte_letters();
+        let mut merges: Vec<(String, String)> = Vec::new();
+        let mut parts: Vec<String> = letters.chars().map(String::from).collect();
+        for _ in 0..random.below(60) {
+            let pair = (parts[random.below(parts.len())].clone(), parts[random.below(parts.len())].clone());
+            let whole = format!("{}{}", pair.0, pair.1);
+            if whole.len() > 14 || merges.contains(&pair) {
+                continue;
+            }
+            if !texts.contains(&whole) {
+                texts.push(whole.clone());
+                parts.push(whole);
+            }
+            merges.push(pair);
+        }
+        if round % 4 == 3 {
+            random.shuffle(&mut merges);
+        }
+        let tokens: Vec<(&[u8], i32, f32)> = texts.iter().map(|t| (t.as_bytes(), NORMAL, 0.0)).collect();
+        let mut file = File::new("gpt2", &tokens);
+        file.string("tokenizer.ggml.pre", b"gpt-2");
+        let lines = merges.iter().flat_map(|(left, right)| {
+            let line = format!("{left} {right}");
+            [&(line.len() as u64).to_le_bytes()[..], line.as_bytes()].concat()
+        });
+        file.array("tokenizer.ggml.merges", 8, merges.len(), lines.collect());
+
+        let mut ranks: HashMap<(&str, &str), usize> = HashMap::new();
+        for (rank, (left, right)) in merges.iter().enumerate() {
+            ranks.insert((left, right), rank);
+        }
+        let want = |text: &str| -> Vec<Token> {
+            let merged = merge(text.chars().map(String::from).collect(), |a, b| ranks.get(&(a, b)).copied());
+            merged.iter().map(|text| texts.iter().position(|t| t == text).unwrap() as Token).collect()
+        };
+        file.with(|tokenizer| {
+            // Every token's own text, and texts of chance: letters are one piece.
+            let own = texts.iter().filter(|text| text.chars().all(|c| letters.contains(c))).cloned();
+            let others = (0..300).map(|_| random.text(letters, 14)).collect::<Vec<_>>();
+            for text in own.chain(others) {
+                assert_eq!(encode(tokenizer, &text), want(&text), "{text:?} by {merges:?}");
+            }
+        })
+        .unwrap();
+    }
+}
+
+#[test]
+fn merges_by_score_are_those_of_the_definition() {
+    let mut random = Random(2);
+    for round in 0..300 {
+        let letters = ["ab▁", "ab.▁", "abc.,é▁"][round % 3];
+        let mut tokens: Vec<(String, i32, f32)> = vec![("<unk>".into(), UNKNOWN, 0.0)];
+        tokens.extend((0..=255).map(|byte| (format!("<0x{byte:02X}>"), BYTE, 0.0)));
+        let n_bytes = tokens.len();
+        for _ in 0..random.below(60) {
+            // Some scores are equal. Trained vocabularies have the better ones first.
+            let most = 1 + random.below(6);
+            let text = random.text(letters, most);
+            if tokens.iter().all(|token| token.0 != text) {
+                tokens.push((text, NORMAL, -(random.below(40) as f32)));
+            }
+        }
+        if round % 2 == 0 {
+            tokens[n_bytes..].sort_by(|a, b| b.2.total_cmp(&a.2));
+        }
+        // Every character has a token, most of them behind all others.
+        for letter in letters.chars().map(String::from) {
+            if tokens.iter().all(|token| token.0 != letter) {
+                tokens.push((letter, NORMAL, -1000.0));
+            }
+        }
+        let entries: Vec<(&[u8], i32, f32)> = tokens.iter().map(|t| (t.0.as_bytes(), t.1, t.2)).collect();
+        let mut file = File::new("llama", &entries);
+        let adds_space = round % 5 != 4;
+        file.bool("tokenizer.ggml.add_space_prefix", adds_space);
+        file.bool("tokenizer.ggml.add_bos_token", false);
+
+        let ids: HashMap<&str, Token> =
+            tokens.iter().zip(0..).map(|(token, id)| (&token.0[..], id)).collect();
+        let score = |a: &str, b: &str| {
+            let token = ids.get(&format!("{a}{b}")[..]).map(|&id| &tokens[id as usize])?;
+            (token.1 == NORMAL).then_some(-token.2)
+        };
+        let want = |text: &str| -> Vec<Token> {
+            let text = if adds_space { format!("▁{text}") } else { text.into() };
+            let symbols = text.chars().map(|c| if c == ' ' { "▁".into() } else { String::from(c) });
+            merge(symbols.collect(), score).iter().map(|text| ids[&text[..]]).collect()
+        };
+        file.with(|tokenizer| {
+            let own = tokens[n_bytes..].iter().map(|token| token.0.replace('▁', " ")).collect::<Vec<_>>();
+            let others = (0..300).map(|_| {
+                let text = random.text(letters, 20);
+                let space = |c| if c == '▁' && random.below(4) > 0 { ' ' } else { c };
+                text.chars().map(space).collect::<String>()
+            });
+            let others = others.collect::<Vec<_>>();
+            for text in own.iter().chain(&others) {
+                assert_eq!(encode(tokenizer, text), want(text), "{text:?} by {:?}", &tokens[n_bytes..]);
+            }
+        })
+        .unwrap();
+    }
+}
