@@ -61,6 +61,7 @@ use crate::arena::{Arena, Layout};
 use crate::error::{ArenaError, ModelError, TokenizeError};
 use crate::gguf::Image;
 use clean::Cleaner;
+use decode::DecodedText;
 use encoder::Part;
 use model::{Bounds, Model, special_id};
 use output::Output;
@@ -335,7 +336,7 @@ impl<'a, 'm> Tokenizer<'a, 'm> {
     }
 
     /// Writes the bytes of `tokens`, a whole text, to `out` and gives their number: the inverse of
-    /// [`Tokenizer::encode`]. Text of WordPiece tokens is cleaned of spaces before signs, which a [`Decoder`] leaves.
+    /// [`Tokenizer::encode`]. What `out` holds behind them is of no meaning. Text of WordPiece tokens is cleaned of spaces before signs, which a [`Decoder`] leaves.
     ///
     /// # Errors
     ///
@@ -348,25 +349,18 @@ impl<'a, 'm> Tokenizer<'a, 'm> {
         out: &mut [u8],
     ) -> Result<usize, TokenizeError> {
         let mut decoder = self.decoder(controls);
-        let (mut need, have) = (0usize, out.len());
-        let mut slots = out.iter_mut();
-        let mut put = |byte| {
-            if let Some(slot) = slots.next() {
-                *slot = byte;
-            }
-            need = need.saturating_add(1);
-        };
+        let mut text = DecodedText::new(out);
         let mut cleaner = matches!(self.model, Model::WordPiece(_)).then(Cleaner::default);
         for &token in tokens {
             let piece = decoder.piece(token).ok_or(TokenizeError::BadToken { token })?;
             match &mut cleaner {
-                Some(cleaner) => piece.for_each(|byte| cleaner.push(byte, &mut put)),
-                None => piece.for_each(&mut put),
+                Some(cleaner) => piece.for_each(|byte| cleaner.push(byte, &mut |byte| text.push(byte))),
+                None => text.push_piece(piece),
             }
         }
         if let Some(mut cleaner) = cleaner {
-            cleaner.finish(&mut put);
+            cleaner.finish(&mut |byte| text.push(byte));
         }
-        if need > have { Err(TokenizeError::OutputFull { need, have }) } else { Ok(need) }
+        text.finish()
     }
 }

@@ -1,9 +1,11 @@
 //! From tokens back to bytes, and from bytes to text that is never cut inside a character.
 
+use super::short::Short;
 use super::unicode::Char;
 use super::vocab::TokenKind;
 use super::{Tokenizer, byte_map, rwkv, sentence_piece};
 use crate::Token;
+use crate::error::TokenizeError;
 
 /// The bytes of one token.
 #[derive(Clone, Debug, Default)]
@@ -47,6 +49,27 @@ impl<'m> Piece<'m> {
             rest: ALL.get(usize::from(byte)..).and_then(|b| b.get(..1)).unwrap_or_default(),
             form: Form::Plain,
         }
+    }
+
+    /// The bytes, in a number, and how many they are, where they are few and easy to find, as those of most tokens are.
+    #[inline]
+    pub(super) fn at_once(&self) -> Option<(u128, usize)> {
+        const HIGH: u128 = u128::MAX / 0xFF * 0x80;
+        let (text, len) = Short::new(self.rest, self.rest.len())?.bytes();
+        // ASCII stands for itself in all forms but one. In front of it a space may be written otherwise.
+        let (mark, mark_len) = match self.form {
+            Form::Plain => return Some((text, len)),
+            Form::ByteMap => (number(byte_map::encode(b' ')), 2),
+            Form::SpaceMark => (number(sentence_piece::SPACE), sentence_piece::SPACE.len()),
+            Form::Escaped => return None,
+        };
+        let behind = text >> (8 * mark_len);
+        if text ^ behind << (8 * mark_len) == mark {
+            let is_ascii = behind & HIGH == 0;
+            return is_ascii
+                .then_some((behind << 8 | u128::from(b' '), len.wrapping_sub(mark_len).wrapping_add(1)));
+        }
+        (text & HIGH == 0).then_some((text, len))
     }
 
     /// The piece without the space it begins with, if it does.
@@ -105,6 +128,17 @@ impl Iterator for Piece<'_> {
         }
         folded
     }
+}
+
+/// Bytes as the lowest of a number.
+const fn number<const N: usize>(bytes: [u8; N]) -> u128 {
+    let mut number = 0;
+    let mut i = N;
+    while let Some(next) = i.checked_sub(1) {
+        number = number << 8 | bytes[next] as u128;
+        i = next;
+    }
+    number
 }
 
 /// The byte that text of [`Form::ByteMap`] begins with, and the text behind it.
@@ -174,6 +208,46 @@ impl<'t, 'a, 'm> Decoder<'t, 'a, 'm> {
     fn shown(&self, piece: Piece<'m>, kind: TokenKind) -> Piece<'m> {
         let is_hidden = kind == TokenKind::Control && self.controls == Controls::Hide;
         if is_hidden { Piece::default() } else { piece }
+    }
+}
+
+/// Where decoded bytes go: as many as there is room for.
+pub(super) struct DecodedText<'o> {
+    out: &'o mut [u8],
+    len: usize,
+}
+
+impl<'o> DecodedText<'o> {
+    pub fn new(out: &'o mut [u8]) -> Self {
+        Self { out, len: 0 }
+    }
+
+    pub fn push(&mut self, byte: u8) {
+        if let Some(slot) = self.out.get_mut(self.len) {
+            *slot = byte;
+        }
+        self.len = self.len.saturating_add(1);
+    }
+
+    #[inline]
+    pub fn push_piece(&mut self, piece: Piece<'_>) {
+        let room = self.out.get_mut(self.len..).and_then(<[u8]>::first_chunk_mut);
+        if let Some((room, (bytes, n))) = room.zip(piece.at_once()) {
+            *room = bytes.to_le_bytes(); // more than the bytes that count: the next ones go over them
+            self.len = self.len.saturating_add(n);
+            return;
+        }
+        piece.for_each(|byte| self.push(byte));
+    }
+
+    /// The number of bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenizeError::OutputFull`] when there was no room for all.
+    pub fn finish(self) -> Result<usize, TokenizeError> {
+        let (need, have) = (self.len, self.out.len());
+        if need > have { Err(TokenizeError::OutputFull { need, have }) } else { Ok(need) }
     }
 }
 
@@ -314,6 +388,31 @@ mod tests {
         assert_eq!(bytes("▁a▁▁", Form::SpaceMark), b" a  ");
         assert_eq!(bytes("\\n\\xe5\\xad\\x97\\'\\\\", Form::Escaped), "\n字'\\".as_bytes());
         assert_eq!(bytes("▁", Form::Plain), "▁".as_bytes());
+        for text in [
+            "Ġab",
+            "ab",
+            "",
+            "▁▁a",
+            "▁ab",
+            "ab▁",
+            "Ċ",
+            "Ġ",
+            "aĠ",
+            "Ġé",
+            "字",
+            "aaaaaaaaaaaaaaa",
+            "aaaaaaaaaaaaaaaa",
+        ] {
+            for form in [Form::Plain, Form::ByteMap, Form::SpaceMark, Form::Escaped] {
+                let piece = Piece::new(text.as_bytes(), form);
+                if let Some((number, n)) = piece.at_once() {
+                    assert_eq!(number.to_le_bytes()[..n], piece.collect::<Vec<_>>(), "{text} {form:?}");
+                    assert_eq!(number.checked_shr(8 * n as u32), Some(0).filter(|_| n < 16));
+                } else {
+                    assert!(form == Form::Escaped || text.len() > 15 || !text.is_ascii(), "{text} {form:?}");
+                }
+            }
+        }
         assert_eq!(Piece::byte(0xFE).collect::<Vec<_>>(), [0xFE]);
         assert_eq!(Piece::new("▁ a".as_bytes(), Form::SpaceMark).without_space().collect::<Vec<_>>(), b" a");
         assert_eq!(Piece::new(b"a", Form::SpaceMark).without_space().collect::<Vec<_>>(), b"a");
