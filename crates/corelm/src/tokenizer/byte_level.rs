@@ -57,7 +57,7 @@ impl<'a, 'm> ByteLevel<'a, 'm> {
         let n_words = n_words(image)?;
         let mut words = WordsMut::new(n_words, arena)?;
         let (merges, wholes) = Merges::by_rank(image, vocab, bytes, n_proved(image)?, arena)?;
-        for (token, text) in (0..).zip(vocab.texts().strings()).take(n_words) {
+        for (token, text) in vocab.tokens().take(n_words) {
             let is_word = if pre.ignores_merges() { vocab.kind(token).is_text() } else { wholes.has(token) };
             if let Some(bytes) = byte_map::read_short(text).filter(|_| is_word) {
                 words.insert(bytes, token);

@@ -40,7 +40,7 @@ impl<'a> Joints<'a> {
             }
         };
         join(OTHER, OTHER); // never inside of a character
-        for (token, text) in (0..).zip(vocab.texts().strings()) {
+        for (token, text) in vocab.tokens() {
             if !vocab.kind(token).is_text() {
                 continue;
             }
@@ -67,8 +67,8 @@ impl<'a> Joints<'a> {
             let (word, bit) = place(kind(left), kind(right));
             self.0.get(word).is_none_or(|word| word >> bit & 1 != 0)
         };
-        let n = text.iter().zip(text.iter().skip(1)).take_while(|&pair| joins(pair)).count();
-        n.saturating_add(1).min(text.len())
+        let mut pairs = (1..text.len()).zip(text.iter().zip(text.iter().skip(1)));
+        pairs.find(|&(_, pair)| !joins(pair)).map_or(text.len(), |(at, _)| at)
     }
 }
 

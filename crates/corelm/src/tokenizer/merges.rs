@@ -67,7 +67,7 @@ impl<'a, 'm> Merges<'a, 'm> {
         let mut pairs = PairsMut::new(n_rank_slots(list.len()), arena)?;
         let mut budget = Budget::new(list.len(), list.bytes().len());
         let mut last: Token = 0;
-        for ((text, made), rank) in list.strings().zip(made.iter_mut()).zip(0u32..) {
+        for ((text, made), rank) in list.strings().zip(made.iter_mut()).zip(0..list.len() as u32) {
             let bad = |fault| ModelError::BadVocab { fault, index: rank.into() };
             // A space may be the first character of the left part, never the last of it.
             let space = text.iter().skip(1).position(|&b| b == b' ').ok_or(bad(VocabFault::MergeFormat))?;
@@ -129,7 +129,7 @@ impl<'a, 'm> Merges<'a, 'm> {
         let mut pairs = PairsMut::new(n_score_slots(vocab.texts()), arena)?;
         let mut budget = Budget::new(vocab.len(), vocab.texts().bytes().len());
         let ready_at = |token: Token, is_symbol: bool| if is_symbol { 0 } else { falling(scores.get(token)) };
-        for (token, text) in (0..).zip(vocab.texts().strings()) {
+        for (token, text) in vocab.tokens() {
             let index = token as usize;
             if !vocab.kind(token).is_text() {
                 continue;
@@ -140,7 +140,8 @@ impl<'a, 'm> Merges<'a, 'm> {
             }
             let (mut earliest, mut likeliest) = (NEVER, None);
             let mut split = Split::new(TextHash::of(text.iter().copied()));
-            for (at, &byte) in text.iter().enumerate().skip(1).rev() {
+            for at in (1..text.len()).rev() {
+                let byte = text.get(at).copied().unwrap_or_default();
                 split.move_left(byte);
                 if is_continuation(byte) {
                     continue;
@@ -226,8 +227,8 @@ fn n_rank_slots(n_merges: usize) -> usize {
 /// Nine eighths of the places where tokens can be cut in two. In trained vocabularies half of the places or fewer give
 /// two tokens.
 fn n_score_slots(texts: Array<'_>) -> usize {
-    let inner = |text: &[u8]| text.iter().skip(1).filter(|&&b| !is_continuation(b)).count();
-    let n = texts.strings().map(inner).fold(0, usize::saturating_add);
+    let inner = texts.strings().flat_map(|text| text.iter().skip(1)).filter(|&&b| !is_continuation(b));
+    let n = inner.fold(0, |n: usize, _| n.saturating_add(1));
     n.saturating_add(n / 8).saturating_add(1)
 }
 

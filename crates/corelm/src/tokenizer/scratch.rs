@@ -181,7 +181,7 @@ fn merge_by_looking(symbols: &mut [Symbol], merges: &Merges<'_, '_>, steps: &mut
     let mut rest = symbols;
     loop {
         let (mut least, mut at) = (NEVER, 0usize);
-        for (i, symbol) in rest.iter().enumerate() {
+        for (i, symbol) in (0..rest.len()).zip(rest.iter()) {
             if symbol.priority < least {
                 (least, at) = (symbol.priority, i);
             }
@@ -211,7 +211,7 @@ fn merge_by_looking(symbols: &mut [Symbol], merges: &Merges<'_, '_>, steps: &mut
 fn merge_by_heap(symbols: &mut [Symbol], merges: &Merges<'_, '_>, heap: &mut Heap<'_>) {
     heap.len = 0;
     let n = symbols.len() as u32; // texts are below 2^29 bytes
-    for (at, symbol) in (0u32..).zip(symbols.iter_mut()) {
+    for (at, symbol) in (0..n).zip(symbols.iter_mut()) {
         symbol.prev = at.wrapping_sub(1); // NONE for the first
         symbol.next = if at.wrapping_add(1) < n { at.wrapping_add(1) } else { NONE };
         heap.push(symbol.priority, at);

@@ -65,7 +65,7 @@ impl<'a, 'm> SentencePiece<'a, 'm> {
         let n_words = n_words(image)?;
         let mut words = WordsMut::new(n_words, arena)?;
         let (merges, wholes) = Merges::by_score(image, vocab, is_symbol, n_words, arena)?;
-        for (token, text) in (0..).zip(vocab.texts().strings()).take(n_words) {
+        for (token, text) in vocab.tokens().take(n_words) {
             if let Some(text) = read_short(text).filter(|_| wholes.has(token)) {
                 words.insert(text, token);
             }

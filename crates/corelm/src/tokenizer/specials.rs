@@ -112,7 +112,7 @@ impl SpecialIndex {
         let name = image.bytes("general.name")?.unwrap_or_default();
         let has = |part: &[u8]| name.windows(part.len()).any(|window| window.eq_ignore_ascii_case(part));
         let mut index = Self { takes_space: has(b"phi-3") || has(b"phi3"), ..Self::default() };
-        for (token, text) in (0..).zip(vocab.texts().strings()) {
+        for (token, text) in vocab.tokens() {
             let kind = vocab.kind(token);
             if !Specials::knows(kind) {
                 continue;

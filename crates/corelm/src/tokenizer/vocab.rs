@@ -83,7 +83,7 @@ impl<'a, 'm> Vocab<'a, 'm> {
         let offsets = arena.alloc(n, 0u32)?;
         let mut slots = SlotsMut::new(n, arena)?;
         let mut at = 0;
-        for (offset, i) in offsets.iter_mut().zip(0u64..) {
+        for (offset, i) in offsets.iter_mut().zip(0..n as u64) {
             let bad = |fault| ModelError::BadVocab { fault, index: i };
             let (text, next) = texts.string_at(at).ok_or(bad(VocabFault::ArrayLength))?;
             limits::TOKEN_BYTES.check(text.len() as u64).map_err(|_| bad(VocabFault::TokenLength))?;
@@ -95,7 +95,7 @@ impl<'a, 'm> Vocab<'a, 'm> {
         }
         let mut budget = Budget::new(n, texts.bytes().len());
         let text_at = |offset: u32| texts.string_at(offset as usize).unwrap_or_default().0;
-        for (token, &offset) in (0..).zip(&*offsets) {
+        for (token, &offset) in (0..n as Token).zip(&*offsets) {
             let text = text_at(offset);
             let hash = TextHash::of(text.iter().copied());
             let is_same = |other: Token| offsets.get(other as usize).is_some_and(|&at| text_at(at) == text);
@@ -122,6 +122,11 @@ impl<'a, 'm> Vocab<'a, 'm> {
     /// Bytes of all texts together.
     pub fn n_bytes(&self) -> usize {
         n_text_bytes(self.texts)
+    }
+
+    /// All tokens and their texts.
+    pub fn tokens(&self) -> impl Iterator<Item = (Token, &'m [u8])> + use<'m> {
+        (0..self.len() as Token).zip(self.texts.strings()) // tokens are below 2^20
     }
 
     /// All texts, in the order of the tokens.
@@ -187,7 +192,7 @@ fn read_kinds(image: &Image<'_>, kinds: &mut [TokenKind]) -> Result<(), ModelErr
     if types.len() != kinds.len() {
         return Err(bad(VocabFault::ArrayLength, types.len() as u64));
     }
-    for ((kind, id), index) in kinds.iter_mut().zip(types.bytes().as_chunks().0).zip(0..) {
+    for ((kind, id), index) in kinds.iter_mut().zip(types.bytes().as_chunks().0).zip(0..types.len() as u64) {
         let id = u32::from_le_bytes(*id);
         *kind = TokenKind::from_id(id).ok_or(bad(VocabFault::TokenType, index))?;
     }
