@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | `mode` | `run`, `generate`, `shell`, `test`, `bench`, `golden` | `run` |
 //! | `model` | `demo` (embedded), `initrd` | `initrd` when there is one, else `demo` |
+//! | `sha256` | 64 hexadecimal digits: the digest that the model's file must have, before it is read | none |
 //! | `prompt` | text | the demo prompt |
 //! | `n` | tokens to generate | 64 |
 //! | `ids` | token ids to feed in `golden` mode: `1,403,407` | none |
@@ -20,6 +21,7 @@
 
 use core::fmt;
 
+use corelm::gguf::Digest;
 use heapless::{String, Vec};
 
 /// Longest prompt, in bytes.
@@ -74,6 +76,8 @@ pub struct Args {
     pub mode: Mode,
     /// Which model; `None` for the default.
     pub model: Option<ModelSource>,
+    /// What the file of that model must be; `None` when anything will do.
+    pub sha256: Option<Digest>,
     /// Text to go on from; `None` for the default.
     pub prompt: Option<String<MAX_PROMPT>>,
     /// Tokens to generate.
@@ -101,6 +105,7 @@ impl Default for Args {
         Self {
             mode: Mode::Run,
             model: None,
+            sha256: None,
             prompt: None,
             n: 64,
             ids: Vec::new(),
@@ -149,6 +154,9 @@ impl Args {
                     args.mode = mode(value).ok_or(wrong("run, generate, shell, test, bench or golden"))?
                 }
                 "model" => args.model = Some(model(value).ok_or(wrong("demo or initrd"))?),
+                "sha256" => {
+                    args.sha256 = Some(Digest::from_hex(value).ok_or(wrong("64 hexadecimal digits"))?);
+                }
                 "prompt" => {
                     args.prompt = Some(
                         unquote(value)
@@ -166,7 +174,7 @@ impl Args {
                 "filter" => args.filter = name(value).ok_or(wrong("at most 64 bytes"))?,
                 _ => {
                     return Err(wrong(
-                        "mode, model, prompt, n, ids, ctx, kv, backend, smp, json, full or filter",
+                        "mode, model, sha256, prompt, n, ids, ctx, kv, backend, smp, json, full or filter",
                     ));
                 }
             }
@@ -278,7 +286,10 @@ mod tests {
     fn every_key_is_read() {
         let line = r#"mode=golden model=initrd prompt="a \"b\"\n c\\" n=5 ids=1,403,407 ctx=256 kv=q8_0
             backend=neon smp=2 json=1 filter=gemv/"#;
-        let args = Args::parse(line).unwrap();
+        let hex = "0123456789abcdef".repeat(4);
+        let line = format!("{line} sha256={hex}");
+        let args = Args::parse(&line).unwrap();
+        assert_eq!(args.sha256, Digest::from_hex(&hex));
         assert_eq!((args.mode, args.model), (Mode::Golden, Some(ModelSource::Initrd)));
         assert_eq!(args.prompt.unwrap(), "a \"b\"\n c\\");
         assert_eq!((args.n, args.ids.as_slice(), args.ctx), (5, &[1, 403, 407][..], Some(256)));
@@ -299,6 +310,7 @@ mod tests {
             "json=yes",
             "prompt=\"open",
             "n=-1",
+            "sha256=12",
         ] {
             let line = format!("json=1 {word}");
             let error = Args::parse(&line).unwrap_err();

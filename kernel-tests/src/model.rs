@@ -1,11 +1,12 @@
 //! A model at work in the kernel: found, checked, given memory, and asked for text.
 
 use core::fmt;
+use core::num::NonZeroUsize;
 
 use corelm::arena::{Arena, Layout};
 use corelm::config::Config;
 use corelm::generate::{Event, Generation, GenerationConfig, Generator, Receiver};
-use corelm::gguf::Image;
+use corelm::gguf::{Image, Verify, WrongDigest};
 use corelm::kv_cache::KvType;
 use corelm::ops::{Features, Ops, Workers};
 use corelm::plan::{MemoryPlan, SessionConfig};
@@ -19,11 +20,14 @@ use crate::args::{Kv, MAX_PROMPT, ModelSource};
 use crate::board::Context;
 use crate::counter::CycleCounter;
 use crate::heap::{self, Block};
+use crate::modes;
 
 /// Positions of a context, where the command line names no number and the model was trained for more.
 const DEFAULT_N_CTX: usize = 512;
 /// Prompt tokens that are computed together.
 const N_BATCH: usize = 32;
+/// Bytes of the file that are compared with its digest at a time, while nobody types.
+const SCRUB_BYTES: NonZeroUsize = NonZeroUsize::new(16 << 10).unwrap();
 
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug)]
@@ -94,6 +98,7 @@ pub struct Engine<'a, 'm> {
     tokenizer: Tokenizer<'a, 'm>,
     session: Session<'a, 'm>,
     sampler: Sampler<'a>,
+    verify: Option<Verify<'m>>,
     scratch: Scratch<'a>,
     tokens: &'a mut [Token],
 }
@@ -132,6 +137,10 @@ pub fn with_engine<R>(
     body: impl FnOnce(&mut Engine<'_, '_>) -> R,
 ) -> Result<R, EngineError> {
     let bytes = bytes(context, source)?;
+    // The command line's digest is that of the command line's model.
+    let sha256 = context.args.sha256.filter(|_| source == modes::source(context));
+    let mut verify = sha256.map(|digest| Verify::new(bytes, digest));
+    verify.as_mut().map_or(Ok(()), Verify::run)?;
     let image = Image::parse(bytes)?;
     let config = Config::from_image(&image)?;
     let session_config = SessionConfig {
@@ -159,7 +168,7 @@ pub fn with_engine<R>(
     let tokens = text_arena.alloc(n_tokens, 0)?;
     let scratch = tokenizer.scratch(MAX_PROMPT, &mut text_arena)?;
     let stats = Stats::default();
-    Ok(body(&mut Engine { config, plan, stats, tokenizer, session, sampler, scratch, tokens }))
+    Ok(body(&mut Engine { config, plan, stats, tokenizer, session, sampler, verify, scratch, tokens }))
 }
 
 /// The bytes of a model.
@@ -252,6 +261,20 @@ impl Engine<'_, '_> {
         }
         let rest = self.tokens.get_mut(n_bos..).unwrap_or_default();
         Ok(n_bos + self.tokenizer.encode(prompt.as_bytes(), specials, &mut self.scratch, rest)?)
+    }
+
+    /// Whether the model's file was compared with a digest.
+    pub fn is_verified(&self) -> bool {
+        self.verify.is_some()
+    }
+
+    /// Compares a further slice of the model's file with its digest, if one was given; over and over.
+    ///
+    /// # Errors
+    ///
+    /// When the file has changed since it was loaded.
+    pub fn scrub(&mut self) -> Result<(), WrongDigest> {
+        self.verify.as_mut().map_or(Ok(()), |verify| verify.poll(SCRUB_BYTES).map(|_| ()))
     }
 
     /// The name of the back-end in use.

@@ -84,6 +84,9 @@ pub fn introduce(engine: &Engine<'_, '_>) {
         engine.backend_name(),
         engine.plan.bytes() >> 10
     );
+    if engine.is_verified() {
+        println!("model: its file has the SHA-256 that was asked for");
+    }
 }
 
 /// Generates text as it would stream to a user.

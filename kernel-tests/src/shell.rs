@@ -3,6 +3,7 @@
 use core::ops::ControlFlow;
 
 use corelm::generate::{self, GenerationConfig};
+use corelm::gguf::WrongDigest;
 use corelm::ops::Workers;
 use corelm::tokenizer::Specials;
 
@@ -63,7 +64,14 @@ pub fn run(context: &Context) -> Result<(), EngineError> {
 /// Runs commands until one of them needs another model, or none.
 fn commands(context: &Context, editor: &mut LineEditor, mut engine: Option<&mut Engine<'_, '_>>) -> Next {
     loop {
-        let line = read_line(editor);
+        let line = match read_line(editor, engine.as_deref_mut()) {
+            Ok(line) => line,
+            Err(error) => {
+                println!("\nerror: the model in memory has changed: {error}");
+                engine = None;
+                continue;
+            }
+        };
         if line.trim().is_empty() {
             continue;
         }
@@ -100,11 +108,19 @@ fn run_one(context: &Context, command: Command<'_>, engine: Option<&mut Engine<'
     }
 }
 
-/// Shows the prompt and reads a line; Ctrl-C starts over.
-fn read_line(editor: &mut LineEditor) -> heapless::String<MAX_LINE> {
+/// Shows the prompt and reads a line; Ctrl-C starts over. While no key is pressed, the model is compared with its digest.
+///
+/// # Errors
+///
+/// When it is not what it was.
+fn read_line(
+    editor: &mut LineEditor,
+    mut engine: Option<&mut Engine<'_, '_>>,
+) -> Result<heapless::String<MAX_LINE>, WrongDigest> {
     print!("{PROMPT}");
     loop {
         let Some(byte) = console::read() else {
+            engine.as_deref_mut().map_or(Ok(()), Engine::scrub)?;
             core::hint::spin_loop();
             continue;
         };
@@ -121,7 +137,7 @@ fn read_line(editor: &mut LineEditor) -> heapless::String<MAX_LINE> {
             Edit::Cancelled => print!("^C\n{PROMPT}"),
             Edit::Complete => {
                 println!();
-                return editor.take();
+                return Ok(editor.take());
             }
         }
     }

@@ -1,6 +1,7 @@
-//! What is timed: the components with their targets, tokenization, and a whole model.
+//! What is timed: the components with their targets, tokenization, a file's digest, and a whole model.
 
 mod components;
+mod digest;
 mod model;
 mod tokenize;
 
@@ -9,12 +10,12 @@ pub use model::{MODEL, MODEL_BYTES, write_model};
 use crate::bench::{Case, CaseError};
 
 /// The lists that make up [`CASES`].
-const PARTS: [&[Case]; 3] = [components::CASES, tokenize::CASES, model::CASES];
+const PARTS: [&[Case]; 4] = [components::CASES, tokenize::CASES, digest::CASES, model::CASES];
 
 /// How many cases there are.
-const N_CASES: usize = PARTS[0].len() + PARTS[1].len() + PARTS[2].len();
+const N_CASES: usize = PARTS[0].len() + PARTS[1].len() + PARTS[2].len() + PARTS[3].len();
 
-/// All cases: components, tokenization, the model.
+/// All cases: components, tokenization, the digest, the model.
 pub const CASES: &[Case] = &{
     let mut all = [PARTS[0][0]; N_CASES];
     let (mut n, mut part) = (0, 0);

@@ -49,6 +49,14 @@ const FLOATS: [f32; 9] =
 /// And of an `f16`, the scale of a block: the greatest, infinities, NaN, denormals.
 const HALVES: [u16; 7] = [0x7BFF, 0xFBFF, 0x7C00, 0xFC00, 0x7E00, 0x0001, 0x8001];
 
+/// Flips one bit that `seed` chooses.
+pub fn flip_bit(bytes: &mut [u8], seed: u64) {
+    let mut random = Random::new(seed);
+    if let Some(byte) = bytes.get_mut(random.below(bytes.len())) {
+        *byte ^= 1 << random.below(8);
+    }
+}
+
 /// Damages the first `len` bytes of `file`, a good model, in one to four places that `seed` chooses; gives the length that
 /// it has then. What is behind them is room for it to grow.
 pub fn mutate(file: &mut [u8], len: usize, seed: u64) -> usize {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use corelm::gguf::Digest;
 use corelm::tokenizer::Pre;
 
 /// Language models on nothing but core: the engine on this machine.
@@ -31,6 +32,8 @@ pub enum Command {
     Detokenize(DetokenizeArgs),
     /// Describe a model: architecture, tensors, memory.
     Info(InfoArgs),
+    /// Compare a file with its SHA-256, and read nothing else in it.
+    Verify(VerifyArgs),
     /// Measure prompt processing and generation.
     Bench(BenchArgs),
     /// Convert an F32 or F16 model to Q4_0, Q8_0 or F16.
@@ -47,6 +50,9 @@ pub struct ModelArgs {
     /// The model, a GGUF file.
     #[arg(short, long)]
     pub model: PathBuf,
+    /// SHA-256 that the file must have, before anything else in it is read.
+    #[arg(long, value_name = "HEX", value_parser = digest)]
+    pub sha256: Option<Digest>,
     /// Context length in tokens; 0 takes the model's own. By default that, but at most 4096.
     #[arg(short, long)]
     pub ctx_size: Option<usize>,
@@ -267,6 +273,17 @@ pub struct InfoArgs {
     pub tensors: bool,
 }
 
+/// `corelm verify`.
+#[derive(Args)]
+pub struct VerifyArgs {
+    /// The file, a model or any other.
+    #[arg(short, long)]
+    pub model: PathBuf,
+    /// Its SHA-256, 64 hexadecimal digits.
+    #[arg(value_name = "HEX", value_parser = digest)]
+    pub sha256: Digest,
+}
+
 /// `corelm bench`.
 #[derive(Args)]
 pub struct BenchArgs {
@@ -394,6 +411,10 @@ pub enum Preset {
     /// TinyLlama 1.1B.
     #[value(name = "tinyllama-1.1b")]
     TinyLlama,
+}
+
+fn digest(hex: &str) -> Result<Digest, &'static str> {
+    Digest::from_hex(hex).ok_or("a SHA-256 has 64 hexadecimal digits")
 }
 
 fn pre_tokenizer(name: &str) -> Result<Pre, String> {

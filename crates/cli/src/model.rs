@@ -4,7 +4,7 @@ use std::fs::File;
 use std::mem::MaybeUninit;
 use std::path::{Path, PathBuf};
 
-use corelm::gguf::TensorInfo;
+use corelm::gguf::{Digest, TensorInfo, Verify};
 use corelm::ops::{Feature, Features, Ops};
 use corelm::{
     Arena, Config, Image, KvType, MemoryPlan, Sampler, SamplingConfig, Session, SessionConfig, Tokenizer,
@@ -47,6 +47,11 @@ impl ModelFile {
     /// The file's bytes.
     pub fn bytes(&self) -> &[u8] {
         self.map.as_deref().unwrap_or(&[])
+    }
+
+    /// Compares the file with its digest.
+    pub fn verify(&self, digest: Digest) -> Outcome {
+        Verify::new(self.bytes(), digest).run().map_err(|error| self.because(error))
     }
 
     /// The parsed container.
@@ -161,6 +166,7 @@ pub fn with_session(
 ) -> Outcome {
     let ops = ops(args.backend.as_deref())?;
     let file = ModelFile::open(&args.model)?;
+    args.sha256.map_or(Ok(()), |digest| file.verify(digest))?;
     let image = file.image()?;
     let config = Config::from_image(&image).map_err(|error| file.because(error))?;
     let n_ctx = match args.ctx_size {

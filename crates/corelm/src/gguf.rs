@@ -5,11 +5,13 @@
 //! copied and the file may lie at any address.
 
 mod cursor;
+mod digest;
 pub mod limits;
 mod tensor;
 mod value;
 pub mod writer;
 
+pub use digest::{Digest, Sha256, Verify, WrongDigest};
 pub use tensor::{MAX_DIMS, TensorInfo};
 pub use value::{Array, Value, ValueType};
 

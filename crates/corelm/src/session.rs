@@ -37,12 +37,12 @@ enum State {
     Poisoned,
 }
 
-/// How far a batch is.
+/// How far work is that is done in slices: a batch, or a check of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// Work is left: call [`Session::poll`] again.
+    /// Work is left: call `poll` again.
     Pending,
-    /// Done: the tokens are part of the sequence.
+    /// Done: the tokens are part of the sequence, or the file is the right one.
     Ready,
 }
 

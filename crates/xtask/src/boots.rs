@@ -23,7 +23,8 @@ const SOON: Duration = Duration::from_secs(60);
 const CRASHES: [&str; 6] = ["panic", "write", "execute", "undefined", "stack", "align"];
 
 /// Kernel command lines that must be refused.
-const BAD_LINES: [&str; 4] = ["mode=fast", "speed=9", "mode=run prompt=\"open", "mode=run model=initrd"];
+const BAD_LINES: [&str; 5] =
+    ["mode=fast", "speed=9", "mode=run prompt=\"open", "mode=run model=initrd", "mode=run sha256=12"];
 
 /// What the embedded model is asked when hosts are compared.
 const PROMPT: &str = "kernel: data abort, read, translation fault level 3, EL1\nexplain:";
@@ -138,6 +139,29 @@ pub fn bad_input_is_refused(image: &Path) -> Result<Outcome> {
         Boot { initrd: Some(workspace::root().join("Cargo.lock")), ..boot("mode=run model=initrd") };
     fails(&no_model, image).context("a model that is none")?;
     Ok(Outcome::Passed(BAD_LINES.len() + 1))
+}
+
+/// A model runs with its own digest, which `sha256sum` says, and with no other.
+///
+/// # Errors
+///
+/// When it runs with another, or not with its own.
+pub fn digests_are_compared(image: &Path) -> Result<Outcome> {
+    let model = workspace::root().join("models/corelm-demo-q4_0.gguf");
+    let printed = process::output(Command::new("sha256sum").arg(&model))?;
+    let digest = printed.split_whitespace().next().context("sha256sum printed nothing")?;
+    let boot = |digest: &str, initrd| {
+        let line = format!("mode=generate model=initrd n=1 json=1 sha256={digest}");
+        Boot { timeout: SOON, initrd: Some(initrd), ..Boot::new(Cpu::CortexA72, line) }
+    };
+    json_lines::ids(&boot(digest, model.clone()).checked(image)?)?;
+    let (status, printed) = boot(&"0".repeat(digest.len()), model).capture(image, false)?;
+    let is_refused = status.code().is_some_and(|code| code != 0) && printed.contains(digest);
+    ensure!(is_refused, "with another digest: {status}\n{}", process::tail(&printed));
+    // A file that is no model is not even looked at.
+    let printed = boot(digest, workspace::root().join("Cargo.lock")).capture(image, false)?.1;
+    ensure!(printed.contains("SHA-256"), "the file was read first\n{}", process::tail(&printed));
+    Ok(Outcome::Passed(3))
 }
 
 /// Whether the boot ends with a failing status and a word about it.

@@ -54,6 +54,7 @@ pub fn test(filter: &str) -> Result<()> {
         steps.step("shell goes on", || boots::shell_goes_on(image));
         steps.step("crashes fail", || boots::crashes_fail(image));
         steps.step("bad input is refused", || boots::bad_input_is_refused(image));
+        steps.step("digests are compared", || boots::digests_are_compared(image));
         for cpu in Cpu::TESTED {
             steps.step(&format!("counts as recorded, {}", cpu.name()), || {
                 boots::counts_as_recorded(image, cpu, toolchain)

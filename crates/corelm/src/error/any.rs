@@ -5,6 +5,7 @@ use core::fmt;
 use super::{ArenaError, ModelError, TokenizeError};
 use crate::chat::ChatError;
 use crate::generate::GenerateError;
+use crate::gguf::WrongDigest;
 use crate::plan::PlanError;
 use crate::sampler::SamplerError;
 use crate::session::SessionError;
@@ -47,6 +48,8 @@ macro_rules! any_of {
 }
 
 any_of! {
+    /// The digest of the model file.
+    Digest(WrongDigest),
     /// The model file.
     Model(ModelError),
     /// The plan of memory.
