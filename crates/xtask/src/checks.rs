@@ -4,7 +4,7 @@ use crate::process::{self, cargo, logged};
 use crate::readme;
 use crate::setup::{KERNEL_TARGET, Toolchain, X86_TARGET};
 use crate::steps::{Outcome, Steps, passed};
-use crate::{peers, tokenizers, workspace};
+use crate::{peers, supply, tokenizers, workspace};
 use anyhow::{Context, Result, bail, ensure};
 use std::fs;
 use std::process::Command;
@@ -37,6 +37,7 @@ pub fn lints(steps: &mut Steps, toolchain: Toolchain) {
         });
     }
     steps.step("packages that corelm pulls in", only_allowed_packages);
+    steps.step("licences, versions and origin of packages", supply::check);
 }
 
 /// Clippy with warnings denied. A compiler newer than the repository's `rust-version` knows lints that the code was not

@@ -27,6 +27,7 @@ mod run;
 mod setup;
 mod size;
 mod steps;
+mod supply;
 mod test;
 mod tokenizers;
 mod workspace;

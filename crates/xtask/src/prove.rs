@@ -4,11 +4,13 @@
 //! - `gates.rs` says what is asked of such an object, `pointers.rs` what calls through pointers reach in it, `vectors.rs`
 //!   which instructions its routines need
 //! - `self_test.rs` plants what the gates must find
+//! - `reproduce.rs` builds the libraries in two folders and compares them
 
 mod api;
 mod gates;
 mod object;
 mod pointers;
+mod reproduce;
 mod self_test;
 mod vectors;
 
@@ -31,6 +33,9 @@ pub struct Options {
     /// Plant one fault after the other, and fail where a gate does not find it
     #[arg(long)]
     self_test: bool,
+    /// Build the libraries in two folders instead, and compare their bytes
+    #[arg(long)]
+    reproducible: bool,
     /// Print the stack of every public function, the deepest first
     #[arg(long)]
     stack: bool,
@@ -58,6 +63,12 @@ pub fn run(options: &Options) -> Result<()> {
     if options.self_test {
         for line in self_test::run(toolchain)? {
             println!("found: {line}");
+        }
+        return Ok(());
+    }
+    if options.reproducible {
+        for line in reproduce::run(toolchain)? {
+            println!("{line}");
         }
         return Ok(());
     }
