@@ -187,4 +187,8 @@ fn unigram_goes_back_through_the_normalizer() {
     let want = [(" a", "a"), ("1", "½"), ("/2", "½"), (" a", " a"), ("b", "B"), ("<unk>", "xy")];
     let rest = [(" a", " a"), (" ", "  "), ("b", "b")];
     file.with(|t| assert_eq!(named(t, text), pairs(&[&want[..], &rest].concat()))).unwrap();
+    // Words that one character becomes, with the spaces between them, are all of that character.
+    file.charsmap(&vocab::charsmap(&[(b"B", b"b a")]));
+    let want = [(" a", "a"), ("b", "B"), (" a", "B"), ("1", "1")];
+    file.with(|t| assert_eq!(named(t, "aB1"), pairs(&want))).unwrap();
 }

@@ -192,7 +192,8 @@ pub struct Source<'t> {
 }
 
 impl Source<'_> {
-    /// Where in the text the next `n` normalized bytes come from. Spaces that became one belong to it.
+    /// Where in the text the next `n` normalized bytes come from. Spaces that became one belong to it; one inside a
+    /// replacement comes from where all of that does.
     pub fn take(&mut self, n: usize) -> (usize, usize) {
         let mut start = None;
         for _ in 0..n {
@@ -203,7 +204,7 @@ impl Source<'_> {
             let begin = end.saturating_sub(self.normalized.part_len);
             let is_added = self.normalized.is_added;
             let follows_spaces = is_added && self.end > 0 && self.normalized.normalizer.merges_spaces;
-            start = start.or(Some(if follows_spaces { self.end } else { begin }));
+            start = start.or(Some(if follows_spaces { self.end.min(begin) } else { begin }));
             self.end = self.end.max(if is_added { begin } else { end });
         }
         (start.unwrap_or(self.end), self.end)
