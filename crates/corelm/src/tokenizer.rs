@@ -208,7 +208,8 @@ impl<'a, 'm> Tokenizer<'a, 'm> {
     /// Bytes that are not UTF-8 count as one symbol each (for the pre-tokenizer U+FFFD). Decoding gives `text`
     /// back, with three exceptions, all of the SentencePiece model: the space it puts before text, which [`Decoder`]
     /// takes off again; U+2581 in the text, which is its space; and text without a token in a vocabulary without bytes,
-    /// which becomes the unknown token. And a model may drop white space behind control tokens that the caller allowed.
+    /// which becomes the unknown token. And Phi-3's models drop white space behind user-defined tokens and behind control
+    /// tokens that the caller allowed.
     ///
     /// WordPiece and unigram models keep less of a text. Both normalize it, with unknown tokens for what is left without
     /// a token; that of WordPiece models, `[UNK]`, is a control token in most files. WordPiece drops bytes that are not UTF-8; to a unigram model they are U+FFFD.
