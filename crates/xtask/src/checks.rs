@@ -4,7 +4,7 @@ use crate::process::{self, cargo, logged};
 use crate::readme;
 use crate::setup::{KERNEL_TARGET, Toolchain, X86_TARGET};
 use crate::steps::{Outcome, Steps, passed};
-use crate::{peers, supply, tokenizers, workspace};
+use crate::{fuzz, peers, supply, tokenizers, workspace};
 use anyhow::{Context, Result, bail, ensure};
 use std::fs;
 use std::process::Command;
@@ -15,7 +15,9 @@ const ALLOWED_PACKAGES: [&str; 4] = ["corelm", "corelm-ops", "libm", "bitflags"]
 /// Formatting, lints, and builds of the libraries where there is no `std`.
 pub fn lints(steps: &mut Steps, toolchain: Toolchain) {
     steps.step("format", || passed(logged(&mut cargo(&["fmt", "--check"]), "format")));
-    for (name, manifest) in [("peers", peers::MANIFEST), ("tokenizers", tokenizers::MANIFEST)] {
+    for (name, manifest) in
+        [("peers", peers::MANIFEST), ("tokenizers", tokenizers::MANIFEST), ("fuzz", fuzz::MANIFEST)]
+    {
         steps.step(&format!("format, {name}"), || {
             let mut fmt = cargo(&["fmt", "--check", "--manifest-path", manifest]);
             passed(logged(&mut fmt, &format!("format-{name}")))

@@ -1,4 +1,4 @@
-//! The commands people type: `cargo xtask run | test | bench | check | counts | prove | size | setup`.
+//! The commands people type: `cargo xtask run | test | bench | check | counts | fuzz | prove | size | setup`.
 //!
 //! - `setup.rs` installs what is missing; every other command calls it first
 //! - `kernel.rs` builds the flat kernel image, `qemu.rs` boots it, `run.rs` is the command around both
@@ -6,6 +6,7 @@
 //! - `bench.rs` runs the cases under criterion; `peers.rs` builds other engines and measures beside them, `tokenizers.rs` the
 //!   tokenizer beside others
 //! - `size.rs` reads bytes and stack depth off a linked kernel, `prove.rs` what must hold for every public function; both by `binary.rs`
+//! - `fuzz.rs` runs libFuzzer
 //! - `baseline.rs` compares benchmark counts with recorded ones, `counts.rs` takes those of the host, `readme.rs` finds the README's commands
 
 mod baseline;
@@ -15,6 +16,7 @@ mod boots;
 mod check;
 mod checks;
 mod counts;
+mod fuzz;
 mod golden;
 mod json_lines;
 mod kernel;
@@ -68,6 +70,8 @@ enum Command {
     Size,
     /// Prove what can be read off the linked libraries: no panic, no allocation, little stack, vector instructions
     Prove(prove::Options),
+    /// Look for inputs that break what must hold for any bytes, by libFuzzer
+    Fuzz(fuzz::Options),
     /// Install what the other commands need
     Setup,
 }
@@ -104,6 +108,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Counts { save } => counts::run(save)?,
         Command::Size => size::measure(setup::for_kernel()?, true)?.print(),
         Command::Prove(options) => prove::run(&options)?,
+        Command::Fuzz(options) => fuzz::run(&options)?,
         Command::Setup => {
             setup::for_tests()?;
         }

@@ -126,6 +126,15 @@ pub fn for_peers() -> Result<()> {
     if packages.is_empty() { Ok(()) } else { install_packages("what builds llama.cpp", &packages) }
 }
 
+/// Installs what building libFuzzer takes: a C++ compiler.
+///
+/// # Errors
+///
+/// When it cannot be installed; the error says the command to type.
+pub fn for_fuzzing() -> Result<()> {
+    if process::is_installed("c++") { Ok(()) } else { install_packages("what builds libFuzzer", &["g++"]) }
+}
+
 fn toolchain() -> Result<Toolchain> {
     match env::var(TOOLCHAIN_VARIABLE).as_deref() {
         Ok("debian") => return debian(),

@@ -3,6 +3,7 @@
 use crate::boots;
 use crate::checks;
 use crate::counts;
+use crate::fuzz;
 use crate::golden::runs;
 use crate::kernel::{self, Board};
 use crate::prove;
@@ -42,6 +43,7 @@ pub fn test(filter: &str) -> Result<()> {
     });
     steps.step("proofs of the linked libraries", || prove::holds(toolchain));
     steps.step("proofs see what is planted", || prove::finds_what_is_planted(toolchain));
+    steps.step("fuzzing finds nothing", fuzz::finds_nothing);
     steps.step("stack of the engine", || passed(size::measure(toolchain, false)?.check()));
     let virt = steps.build("build, kernel for virt", || kernel::build(toolchain, Board::Virt, false));
     let raspi3b =
