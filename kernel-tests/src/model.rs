@@ -61,7 +61,7 @@ impl fmt::Display for EngineError {
             Self::Memory { need, have } => {
                 write!(f, "the model needs {need} bytes of memory, and the limit is {have} bytes")
             }
-            Self::Engine(error) => error.fmt(f),
+            Self::Engine(error) => write!(f, "{error} (code {})", error.code()),
         }
     }
 }

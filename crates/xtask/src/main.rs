@@ -2,13 +2,15 @@
 //!
 //! - `setup.rs` installs what is missing; every other command calls it first
 //! - `kernel.rs` builds the flat kernel image, `qemu.rs` boots it, `run.rs` is the command around both
-//! - `test.rs` and `check.rs` are lists of steps (`steps.rs`), which `checks.rs` and `boots.rs` hold; `golden.rs` compares with known outputs
+//! - `test.rs` and `check.rs` are lists of steps (`steps.rs`), which `checks.rs`, `boots.rs` and `bad_models.rs` hold; `golden.rs`
+//!   compares with known outputs
 //! - `bench.rs` runs the cases under criterion; `peers.rs` builds other engines and measures beside them, `tokenizers.rs` the
 //!   tokenizer beside others
 //! - `size.rs` reads bytes and stack depth off a linked kernel, `prove.rs` what must hold for every public function; both by `binary.rs`
 //! - `fuzz.rs` runs libFuzzer
 //! - `baseline.rs` compares benchmark counts with recorded ones, `counts.rs` takes those of the host, `readme.rs` finds the README's commands
 
+mod bad_models;
 mod baseline;
 mod bench;
 mod binary;

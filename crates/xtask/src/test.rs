@@ -1,5 +1,6 @@
 //! `cargo xtask test`: everything, on the host and in QEMU.
 
+use crate::bad_models;
 use crate::boots;
 use crate::checks;
 use crate::counts;
@@ -57,6 +58,7 @@ pub fn test(filter: &str) -> Result<()> {
         steps.step("crashes fail", || boots::crashes_fail(image));
         steps.step("bad input is refused", || boots::bad_input_is_refused(image));
         steps.step("digests are compared", || boots::digests_are_compared(image));
+        steps.step("bad models, as on the host", || bad_models::are_answered_as_on_the_host(image));
         for cpu in Cpu::TESTED {
             steps.step(&format!("counts as recorded, {}", cpu.name()), || {
                 boots::counts_as_recorded(image, cpu, toolchain)
