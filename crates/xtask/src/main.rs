@@ -1,4 +1,4 @@
-//! The commands people type: `cargo xtask run | test | bench | check | counts | fuzz | prove | size | setup`.
+//! The commands people type: `cargo xtask run | test | bench | check | counts | fuzz | sanitize | prove | size | setup`.
 //!
 //! - `setup.rs` installs what is missing; every other command calls it first
 //! - `kernel.rs` builds the flat kernel image, `qemu.rs` boots it, `run.rs` is the command around both
@@ -7,7 +7,7 @@
 //! - `bench.rs` runs the cases under criterion; `peers.rs` builds other engines and measures beside them, `tokenizers.rs` the
 //!   tokenizer beside others
 //! - `size.rs` reads bytes and stack depth off a linked kernel, `prove.rs` what must hold for every public function; both by `binary.rs`
-//! - `fuzz.rs` runs libFuzzer
+//! - `fuzz.rs` runs libFuzzer, `sanitize.rs` tests under AddressSanitizer and Miri
 //! - `baseline.rs` compares benchmark counts with recorded ones, `counts.rs` takes those of the host, `readme.rs` finds the README's commands
 
 mod bad_models;
@@ -28,6 +28,7 @@ mod prove;
 mod qemu;
 mod readme;
 mod run;
+mod sanitize;
 mod setup;
 mod size;
 mod steps;
@@ -74,6 +75,8 @@ enum Command {
     Prove(prove::Options),
     /// Look for inputs that break what must hold for any bytes, by libFuzzer
     Fuzz(fuzz::Options),
+    /// Run the tests of hostile files, texts and calls under AddressSanitizer and Miri
+    Sanitize(sanitize::Options),
     /// Install what the other commands need
     Setup,
 }
@@ -111,6 +114,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Size => size::measure(setup::for_kernel()?, true)?.print(),
         Command::Prove(options) => prove::run(&options)?,
         Command::Fuzz(options) => fuzz::run(&options)?,
+        Command::Sanitize(options) => sanitize::run(&options)?,
         Command::Setup => {
             setup::for_tests()?;
         }
