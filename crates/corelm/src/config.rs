@@ -6,6 +6,7 @@
 use crate::error::{ModelError, ShortName, VocabFault};
 use crate::gguf::limits::{self, Limit};
 use crate::gguf::{Image, Value};
+use crate::ops::cpu::with_default_floats;
 use core::num::NonZeroUsize;
 
 /// The architectures that this engine computes.
@@ -115,6 +116,10 @@ impl Config {
     ///
     /// [`ModelError`] naming the key that is absent, of the wrong type, out of its range or not supported.
     pub fn from_image(image: &Image<'_>) -> Result<Self, ModelError> {
+        with_default_floats(|| Self::read(image))
+    }
+
+    fn read(image: &Image<'_>) -> Result<Self, ModelError> {
         let arch = Architecture::from_image(image)?;
         let keys = Keys { image, arch };
         let n_layers = keys.size("block_count", limits::LAYERS)?;

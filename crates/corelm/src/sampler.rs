@@ -9,6 +9,7 @@ use core::fmt;
 use crate::Token;
 use crate::arena::{Arena, Layout};
 use crate::error::ArenaError;
+use crate::ops::cpu::with_default_floats;
 
 mod random;
 
@@ -246,6 +247,10 @@ impl<'a> Sampler<'a> {
     /// [`SamplerError::LogitCount`] when the vocabulary differs, [`SamplerError::NonFinite`] when a logit is not finite:
     /// the random sequence then stands where it stood.
     pub fn sample(&mut self, logits: &[f32]) -> Result<Token, SamplerError> {
+        with_default_floats(|| self.choose(logits))
+    }
+
+    fn choose(&mut self, logits: &[f32]) -> Result<Token, SamplerError> {
         if logits.len() != self.candidates.len() || logits.is_empty() {
             return Err(SamplerError::LogitCount { have: logits.len(), want: self.candidates.len() });
         }

@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::error::ArenaError;
 use crate::forward::{Crew, Cursor, Forward, Scratch, Stage, Widths};
 use crate::kv_cache::{KvCache, KvError, KvStats};
+use crate::ops::cpu::with_default_floats;
 use crate::ops::{Ops, Rotation, Workers};
 use crate::plan::MemoryPlan;
 use crate::weights::Weights;
@@ -145,7 +146,7 @@ impl<'a, 'm> Session<'a, 'm> {
             config: *config,
             widths,
             weights,
-            rotation: Rotation::new(widths.rope, base, scale, factors),
+            rotation: with_default_floats(|| Rotation::new(widths.rope, base, scale, factors)),
             kv: KvCache::new(plan.kv_shape, plan.session_config.kv_type, arena)?,
             s: Scratch::new(widths, n_batch, arena)?,
             crew: Crew::new(workers, &plan.kv_shape, widths, &plan.session_config, arena)?,
@@ -225,7 +226,7 @@ impl<'a, 'm> Session<'a, 'm> {
         self.state = State::Poisoned; // unless the slice below comes to its end
         self.counts.n_slices = self.counts.n_slices.saturating_add(1);
         let budget = usize::try_from(budget.get()).unwrap_or(usize::MAX);
-        self.forward.advance(&mut cursor, budget).ok_or(SessionError::Poisoned)?;
+        with_default_floats(|| self.forward.advance(&mut cursor, budget)).ok_or(SessionError::Poisoned)?;
         if !self.forward.is_finite {
             self.state = State::Idle;
             return Err(SessionError::NonFinite { pos: self.pos() });

@@ -4,8 +4,11 @@ use core::fmt;
 
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod aarch64;
+mod floats;
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 mod x86_64;
+
+pub use floats::with_default_floats;
 
 bitflags::bitflags! {
     /// Names of CPU features that some back-end asks for. A set of names claims nothing; [`Features`] does.

@@ -9,6 +9,7 @@ use core::ops::Range;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::cpu::with_default_floats;
 use crate::tile::TileMut;
 
 /// Cores that can run a job together.
@@ -80,7 +81,8 @@ pub fn for_each_tile<T: Send>(
         }
     };
     if workers.count() > 1 && n_parts > 1 {
-        workers.run(&work);
+        // Each worker's core computes in a mode of its own.
+        workers.run(&|worker| with_default_floats(|| work(worker)));
         // All have returned, and their places are free.
         next_place.store(0, Ordering::Relaxed);
     }

@@ -11,6 +11,7 @@ use corelm::error::ArenaError;
 use corelm::gguf::writer::{WriteError, Writer};
 use corelm::gguf::{Array, Image};
 use corelm::tokenizer::{Piece, Pre, Utf8Stream};
+use corelm_ops::cpu::with_default_floats;
 use corelm_ops::{
     Backend, Bf16, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, F32, Feature, Features, GgmlType, Line, Ops,
     PartSize, Rows, TileMut, Workers, for_each_tile, reference,
@@ -86,6 +87,7 @@ generic! {
         with_rows!(rows: F16, Bf16, BlockQ4_0, BlockQ4_1, BlockQ8_0
             => Rows::from_blocks(rows, cols).map(|rows| drive(rows.iter())));
     }
+    "corelm_ops::cpu::with_default_floats" = fn(body: fn() -> f32) -> f32 { with_default_floats(body) }
     "corelm_ops::workers::for_each_tile"
         = fn(workers: &dyn Workers, dst: TileMut<'_>, part: PartSize, scratch: &mut [Line], n: usize) {
         for_each_tile(workers, dst, part, scratch, n, &|rows, cols, mut tile, scratch| {

@@ -22,6 +22,7 @@ use crate::Token;
 use crate::arena::{Arena, Layout};
 use crate::error::{ModelError, TokenizeError};
 use crate::gguf::Image;
+use crate::ops::cpu::with_default_floats;
 use lattice::{Link, Ways};
 use normalize::Normalizer;
 
@@ -70,7 +71,7 @@ impl<'a, 'm> Unigram<'a, 'm> {
             scores,
             // Text without a token must not become a control token, whatever the file calls unknown.
             unknown: unknown.filter(|&token| vocab.kind(token) != TokenKind::Control),
-            unknown_score: f64::from(least - UNKNOWN_PENALTY),
+            unknown_score: with_default_floats(|| f64::from(least - UNKNOWN_PENALTY)),
         })
     }
 
@@ -104,16 +105,18 @@ impl<'a, 'm> Unigram<'a, 'm> {
         let n_before = out.len();
         let mut normalized = self.normalizer.run(vocab, text);
         lattice.start(self.size(), text.len())?;
-        loop {
-            lattice.window.fill(&mut normalized);
-            let score = lattice.arrive()?;
-            let rest = lattice.window.text();
-            let Some(&first) = rest.first() else { break };
-            let len = char_len(first).min(rest.len());
-            let n_read = self.offer_tokens(vocab, rest, len, score, &mut lattice.ways);
-            *steps = steps.wrapping_add(n_read);
-            lattice.advance(len);
-        }
+        with_default_floats(|| {
+            loop {
+                lattice.window.fill(&mut normalized);
+                let score = lattice.arrive()?;
+                let rest = lattice.window.text();
+                let Some(&first) = rest.first() else { return Ok(()) };
+                let len = char_len(first).min(rest.len());
+                let n_read = self.offer_tokens(vocab, rest, len, score, &mut lattice.ways);
+                *steps = steps.wrapping_add(n_read);
+                lattice.advance(len);
+            }
+        })?;
         lattice.turn(|link| n_chars(vocab, link));
         self.give(vocab, text, lattice, out)?;
         Ok(if out.stops_at(n_before) { 0 } else { text.len() })

@@ -29,7 +29,7 @@ impl Kind {
         match self {
             Self::Routine => is("corelm_ops::arch::") || is("corelm_ops::scalar::"),
             Self::Workers => is("<corelm_ops::workers::Single as corelm_ops::workers::Workers>::"),
-            Self::Job => is("for_each_tile") && is("{closure#0}"),
+            Self::Job => is("for_each_tile") && is("{closure#"),
             Self::Part => is("{closure#") && (is("corelm::forward::") || is("corelm::session::")),
             Self::Emit => is("corelm::chat::") && is("{closure#"),
             Self::Format => false,
