@@ -2,6 +2,7 @@
 
 use core::fmt;
 use core::num::NonZeroU32;
+use core::sync::atomic::{Ordering, compiler_fence};
 
 use crate::Token;
 use crate::arena::Arena;
@@ -20,21 +21,23 @@ use crate::weights::Weights;
 pub struct Session<'a, 'm> {
     forward: Forward<'a, 'm>,
     state: State,
+    /// How far the batch in work is.
+    cursor: Cursor,
     n_ctx: usize,
     n_batch: usize,
     counts: Counts,
 }
 
-/// What may be called next.
+/// What may be called next. One byte: there is no moment at which half of it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// No logits: nothing was run since the start, or the last batch asked for none or was given up.
     Idle,
     /// A batch is in work.
-    Pending(Cursor),
+    Pending,
     /// The last batch is done and has logits.
     Ready,
-    /// Shapes disagreed in the middle of a pass.
+    /// A slice or a wipe began and did not come to its end: shapes disagreed, or its core was taken away.
     Poisoned,
 }
 
@@ -104,7 +107,8 @@ pub enum SessionError {
     NothingPending,
     /// A batch is in work: poll it to its end or cancel it.
     BatchPending,
-    /// Parts of the model disagreed in the middle of a pass; [`Session::reset`] makes the session usable again.
+    /// A slice did not come to its end: parts of the model or its memory disagreed, or whoever called never returned from it.
+    /// [`Session::reset`] makes the session usable again.
     Poisoned,
     /// The storage of keys and values does not fit the model's heads: the plan is of another model.
     Kv(KvError),
@@ -154,7 +158,14 @@ impl<'a, 'm> Session<'a, 'm> {
             wants_logits: false,
             is_finite: true,
         };
-        Ok(Self { forward, state: State::Idle, n_ctx, n_batch, counts: Counts::default() })
+        Ok(Self {
+            forward,
+            state: State::Idle,
+            cursor: Cursor::START,
+            n_ctx,
+            n_batch,
+            counts: Counts::default(),
+        })
     }
 
     /// Runs one token and returns the logits behind it, (vocab_size).
@@ -218,40 +229,41 @@ impl<'a, 'm> Session<'a, 'm> {
     /// [`SessionError::NothingPending`] without a batch; [`SessionError::NonFinite`] when the numbers broke down, after
     /// which the batch is given up.
     pub fn poll(&mut self, budget: NonZeroU32) -> Result<Progress, SessionError> {
-        let mut cursor = match self.state {
-            State::Pending(cursor) => cursor,
+        match self.state {
+            State::Pending => {}
             State::Poisoned => return Err(SessionError::Poisoned),
             State::Idle | State::Ready => return Err(SessionError::NothingPending),
-        };
-        self.state = State::Poisoned; // unless the slice below comes to its end
+        }
+        self.poison(); // unless the slice below comes to its end
         self.counts.n_slices = self.counts.n_slices.saturating_add(1);
         let budget = usize::try_from(budget.get()).unwrap_or(usize::MAX);
-        with_default_floats(|| self.forward.advance(&mut cursor, budget)).ok_or(SessionError::Poisoned)?;
+        let (forward, cursor) = (&mut self.forward, &mut self.cursor);
+        with_default_floats(|| forward.advance(cursor, budget)).ok_or(SessionError::Poisoned)?;
         if !self.forward.is_finite {
-            self.state = State::Idle;
+            self.enter(State::Idle);
             return Err(SessionError::NonFinite { pos: self.pos() });
         }
-        if cursor.stage != Stage::Done {
-            self.state = State::Pending(cursor);
+        if self.cursor.stage != Stage::Done {
+            self.enter(State::Pending);
             return Ok(Progress::Pending);
         }
         self.forward.kv.advance(self.forward.m)?; // the only place where the sequence grows: every layer has its rows
         self.counts.n_batches = self.counts.n_batches.saturating_add(1);
         self.counts.n_tokens = self.counts.n_tokens.saturating_add(self.forward.m as u64);
-        self.state = if self.forward.wants_logits { State::Ready } else { State::Idle };
+        self.enter(if self.forward.wants_logits { State::Ready } else { State::Idle });
         Ok(Progress::Ready)
     }
 
     /// Gives up the batch in work, if any; the sequence is as before its `begin`.
     pub fn cancel(&mut self) {
-        if let State::Pending(_) = self.state {
+        if self.is_pending() {
             self.state = State::Idle;
         }
     }
 
     /// Whether a batch is in work.
     pub fn is_pending(&self) -> bool {
-        matches!(self.state, State::Pending(_))
+        self.state == State::Pending
     }
 
     /// Logits behind the last token, (vocab_size); empty when the last call did not make any.
@@ -286,18 +298,19 @@ impl<'a, 'm> Session<'a, 'm> {
 
     /// Forgets the tokens from position `pos` on, and the batch in work. Does nothing to a shorter sequence.
     pub fn truncate(&mut self, pos: usize) {
-        self.forward.kv.truncate(pos);
         if self.state != State::Poisoned {
             self.state = State::Idle;
         }
+        self.forward.kv.truncate(pos);
     }
 
     /// Forgets all tokens and overwrites what is left of them with zeros.
     pub fn reset(&mut self) {
+        self.poison();
         self.forward.kv.wipe();
         self.forward.s.wipe();
         self.forward.crew.wipe();
-        self.state = State::Idle;
+        self.enter(State::Idle);
     }
 
     /// What has been done so far.
@@ -306,19 +319,33 @@ impl<'a, 'm> Session<'a, 'm> {
         SessionStats { kv: self.forward.kv.stats(), n_tokens, n_batches, n_slices }
     }
 
+    /// From here on whoever interrupts this core, and may never let it go on, finds a session that only
+    /// [`reset`](Self::reset) makes usable again.
+    fn poison(&mut self) {
+        self.state = State::Poisoned;
+        compiler_fence(Ordering::SeqCst); // nothing of what follows comes before
+    }
+
+    /// From here on it is found in `state`.
+    fn enter(&mut self, state: State) {
+        compiler_fence(Ordering::SeqCst); // nothing of what came before is still to come
+        self.state = state;
+    }
+
     fn begin_batch(&mut self, tokens: &[Token], wants_logits: bool) -> Result<(), SessionError> {
         self.check(tokens)?;
         if tokens.len() > self.n_batch {
             return Err(SessionError::BatchTooLong { n_tokens: tokens.len(), n_batch: self.n_batch });
         }
-        self.state = State::Pending(self.forward.begin(tokens, wants_logits));
+        self.cursor = self.forward.begin(tokens, wants_logits);
+        self.enter(State::Pending);
         Ok(())
     }
 
     /// Whether `tokens` can follow now.
     pub(crate) fn check(&self, tokens: &[Token]) -> Result<(), SessionError> {
         match self.state {
-            State::Pending(_) => return Err(SessionError::BatchPending),
+            State::Pending => return Err(SessionError::BatchPending),
             State::Poisoned => return Err(SessionError::Poisoned),
             State::Idle | State::Ready => {}
         }
