@@ -4,6 +4,7 @@
 //! number of roundings, never tuned.
 
 mod attention;
+mod determinism;
 mod elementwise;
 mod engine;
 mod matmul;
@@ -100,6 +101,10 @@ pub const TESTS: &[Test] = tests![
         attend_matches_reference,
         attend_together_is_attend_alone,
         attend_over_one_position_copies_it,
+    },
+    determinism::{
+        every_model_is_recorded,
+        logits_have_the_recorded_hash,
     },
     engine::{
         arena_hands_out_what_was_planned,

@@ -31,12 +31,12 @@ const SMALLEST: SynthConfig = SynthConfig {
 };
 
 /// Ids that every tiny model has.
-const PROMPT: [Token; 9] = [84, 256, 300, 12, 400, 257, 0, 301, 77];
+pub(super) const PROMPT: [Token; 9] = [84, 256, 300, 12, 400, 257, 0, 301, 77];
 
 /// Tiny models of every architecture, with the seed of their weights, and what each chooses greedily after [`PROMPT`].
 /// The ids were computed once and hold for every back-end, because at each step the best logit leads by more than
 /// rounding can move it, which the test checks.
-const GOLDEN: [(SynthConfig, [Token; 8]); 5] = [
+pub(super) const GOLDEN: [(SynthConfig, [Token; 8]); 5] = [
     (tiny(Architecture::Llama, GgmlType::Q4_0, 8), [454, 324, 375, 6, 309, 466, 226, 328]),
     (tiny(Architecture::Llama, GgmlType::F16, 1), [285, 128, 257, 74, 4, 266, 59, 481]),
     (tiny(Architecture::Qwen2, GgmlType::Q8_0, 8), [17, 17, 17, 284, 108, 62, 62, 108]),
@@ -229,7 +229,7 @@ pub fn tiny_models_choose_the_golden_ids(stand: &mut Stand<'_>) {
 }
 
 /// A tiny model whose heads are wide enough for a Q8_0 cache.
-const WIDE_HEADS: SynthConfig = SynthConfig { n_heads: 2, n_kv_heads: 1, ..SynthConfig::TINY };
+pub(super) const WIDE_HEADS: SynthConfig = SynthConfig { n_heads: 2, n_kv_heads: 1, ..SynthConfig::TINY };
 
 /// Whether two sets of logits are the same to the bit.
 fn is_same(one: &[f32], two: &[f32]) -> bool {
