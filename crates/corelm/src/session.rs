@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::error::ArenaError;
 use crate::forward::{Crew, Cursor, Forward, Scratch, Stage, Widths};
 use crate::kv_cache::{KvCache, KvError, KvStats};
-use crate::ops::cpu::with_default_floats;
+use crate::ops::cpu::{with_default_floats, with_default_floats_in};
 use crate::ops::{Ops, Rotation, Workers};
 use crate::plan::MemoryPlan;
 use crate::weights::Weights;
@@ -237,8 +237,8 @@ impl<'a, 'm> Session<'a, 'm> {
         self.poison(); // unless the slice below comes to its end
         self.counts.n_slices = self.counts.n_slices.saturating_add(1);
         let budget = usize::try_from(budget.get()).unwrap_or(usize::MAX);
-        let (forward, cursor) = (&mut self.forward, &mut self.cursor);
-        with_default_floats(|| forward.advance(cursor, budget)).ok_or(SessionError::Poisoned)?;
+        with_default_floats_in(self, |session| session.forward.advance(&mut session.cursor, budget))
+            .ok_or(SessionError::Poisoned)?;
         if !self.forward.is_finite {
             self.enter(State::Idle);
             return Err(SessionError::NonFinite { pos: self.pos() });

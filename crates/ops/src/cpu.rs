@@ -8,7 +8,8 @@ mod floats;
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 mod x86_64;
 
-pub use floats::with_default_floats;
+pub(crate) use floats::DefaultMode;
+pub use floats::{with_default_floats, with_default_floats_in};
 
 bitflags::bitflags! {
     /// Names of CPU features that some back-end asks for. A set of names claims nothing; [`Features`] does.

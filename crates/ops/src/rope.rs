@@ -25,6 +25,7 @@ impl<'m> Rotation<'m> {
     ///
     /// The angles are ggml's: f32, each the one before times the ratio. They are reduced in f64, so that the cosine and
     /// sine of each are right at any size.
+    #[inline(never)] // once for a token; the stack of libm's reductions is then not that of all that follows
     pub fn cos_sin(&self, cos_sin: &mut [f32], pos: u32) {
         let (cos, sin) = cos_sin.split_at_mut(cos_sin.len() / 2);
         let mut angle = pos as f32;

@@ -9,7 +9,7 @@ use core::ops::Range;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::cpu::with_default_floats;
+use crate::cpu::DefaultMode;
 use crate::tile::TileMut;
 
 /// Cores that can run a job together.
@@ -82,7 +82,10 @@ pub fn for_each_tile<T: Send>(
     };
     if workers.count() > 1 && n_parts > 1 {
         // Each worker's core computes in a mode of its own.
-        workers.run(&|worker| with_default_floats(|| work(worker)));
+        workers.run(&|worker| {
+            let _mode = DefaultMode::enter();
+            work(worker);
+        });
         // All have returned, and their places are free.
         next_place.store(0, Ordering::Relaxed);
     }

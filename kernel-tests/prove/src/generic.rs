@@ -11,7 +11,7 @@ use corelm::error::ArenaError;
 use corelm::gguf::writer::{WriteError, Writer};
 use corelm::gguf::{Array, Image};
 use corelm::tokenizer::{Piece, Pre, Utf8Stream};
-use corelm_ops::cpu::with_default_floats;
+use corelm_ops::cpu::{with_default_floats, with_default_floats_in};
 use corelm_ops::{
     Backend, Bf16, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, F32, Feature, Features, GgmlType, Line, Ops,
     PartSize, Rows, TileMut, Workers, for_each_tile, reference,
@@ -88,6 +88,9 @@ generic! {
             => Rows::from_blocks(rows, cols).map(|rows| drive(rows.iter())));
     }
     "corelm_ops::cpu::with_default_floats" = fn(body: fn() -> f32) -> f32 { with_default_floats(body) }
+    "corelm_ops::cpu::with_default_floats_in" = fn(state: &mut f32, body: fn(&mut f32) -> f32) -> f32 {
+        with_default_floats_in(state, body)
+    }
     "corelm_ops::workers::for_each_tile"
         = fn(workers: &dyn Workers, dst: TileMut<'_>, part: PartSize, scratch: &mut [Line], n: usize) {
         for_each_tile(workers, dst, part, scratch, n, &|rows, cols, mut tile, scratch| {

@@ -9,8 +9,15 @@ use core::marker::PhantomData;
 /// set.
 #[inline]
 pub fn with_default_floats<R>(body: impl FnOnce() -> R) -> R {
-    let _caller = Caller::leave();
+    let _mode = DefaultMode::enter();
     apart(body)
+}
+
+/// The same for a `body` that computes with what is in `state` and leaves its results there: it needs no stack of its own.
+#[inline]
+pub fn with_default_floats_in<T, R>(state: &mut T, body: impl FnOnce(&mut T) -> R) -> R {
+    let _mode = DefaultMode::enter();
+    body(behind(state))
 }
 
 /// Not inlined, so that no computation moves to where the caller's mode is.
@@ -19,26 +26,44 @@ fn apart<R>(body: impl FnOnce() -> R) -> R {
     body()
 }
 
-/// The mode of whoever called, restored when dropped.
-struct Caller {
-    mode: mode::Mode,
+/// The same state, of which the compiler does not know that: so nothing is read of it before the mode is set, nor written
+/// to it behind the setting of another.
+#[inline]
+fn behind<T>(state: &mut T) -> &mut T {
+    #[cfg(not(miri))]
+    {
+        let mut same: *mut T = state;
+        // SAFETY: no instruction; memory counts as touched, and the pointer is what it was.
+        unsafe {
+            core::arch::asm!("/* {} */", inout(reg) same, options(nostack, preserves_flags));
+            &mut *same
+        }
+    }
+    #[cfg(miri)]
+    state
+}
+
+/// The default mode; when dropped, the caller's again. Whoever holds one computes no float itself that the compiler could
+/// move, but calls what does through a pointer, not inlined, or with what it has from [`behind`].
+pub(crate) struct DefaultMode {
+    callers: mode::Mode,
     /// Registers are a core's: to drop this on another thread would give that one this one's mode.
     _stays: PhantomData<*const ()>,
 }
 
-impl Caller {
+impl DefaultMode {
     #[inline]
-    fn leave() -> Self {
-        let mode = mode::read();
+    pub(crate) fn enter() -> Self {
+        let callers = mode::read();
         mode::write(mode::DEFAULT);
-        Self { mode, _stays: PhantomData }
+        Self { callers, _stays: PhantomData }
     }
 }
 
-impl Drop for Caller {
+impl Drop for DefaultMode {
     #[inline]
     fn drop(&mut self) {
-        mode::write(self.mode);
+        mode::write(self.callers);
     }
 }
 
@@ -136,8 +161,13 @@ mod tests {
         let strange = divide(3.0);
         mode::write(STRANGE); // without the flags of that
         let inside = with_default_floats(|| divide(3.0));
-        let after = mode::read();
+        let (after, mut state) = (mode::read(), (3.0, (0.0, 0.0)));
+        with_default_floats_in(&mut state, |(by, results)| {
+            *results = (2.0 / *by, f32::MIN_POSITIVE / *by);
+        });
+        let state_after = mode::read();
         mode::write(before);
+        assert_eq!((state.1, state_after), (want, STRANGE));
         assert!(strange.0 < want.0 && strange.1 == 0.0, "the mode made no difference");
         assert_eq!((inside, after), (want, STRANGE));
     }
