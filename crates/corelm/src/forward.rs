@@ -5,6 +5,9 @@
 //! done at a time, nor on the workers, nor on the tokens beside it, so neither do the results: prefill equals steps bit
 //! for bit.
 //!
+//! Each stage is a function that is not inlined: in one frame the variables of all of them would lie under the deepest, and
+//! a kernel's stack is small.
+//!
 //! Definitions: Vaswani et al. 2017 (attention); Touvron et al. 2023, "LLaMA", section 2.2 (RMSNorm, SwiGLU, rotary
 //! embedding); Ainslie et al. 2023 (grouped queries); Radford et al. 2019 (GPT-2). Rotation pairs by architecture and
 //! quantized activations are those of ggml.
@@ -113,6 +116,7 @@ impl Forward<'_, '_> {
     }
 
     /// x = embedding of the token (+ of its position); angles of the position.
+    #[inline(never)]
     fn embed(&mut self, tokens: Range<usize>) -> Option<()> {
         let (ops, s, dim) = (self.ops, &mut self.s, self.widths.dim);
         for i in tokens {
@@ -133,18 +137,20 @@ impl Forward<'_, '_> {
     /// xb = norm(x)
     fn attn_norm(&mut self, layer: usize, tokens: Range<usize>) -> Option<()> {
         let w = self.weights.layers.get(layer)?;
-        self.norm(w.attn_norm, w.attn_norm_bias, tokens, &[w.attn_q, w.attn_k, w.attn_v])
+        self.norm(w.attn_norm, w.attn_norm_bias, tokens, &[&w.attn_q, &w.attn_k, &w.attn_v])
     }
 
     /// [q | k | v] = xb . [attn_q | attn_k | attn_v]^T
+    #[inline(never)]
     fn qkv(&mut self, layer: usize, units: Range<usize>) -> Option<()> {
         let (w, s, widths) = (self.weights.layers.get(layer)?, &mut self.s, self.widths);
         let xb = activations(s.xb, s.xq, self.m, widths.dim)?; // (m, dim)
         let qkv = s.qkv.get_mut(..self.m.checked_mul(widths.qkv)?)?; // (m, q + 2 kv)
-        self.crew.product(self.ops, qkv, units, &xb, &[w.attn_q, w.attn_k, w.attn_v])
+        self.crew.product(self.ops, qkv, units, &xb, &[&w.attn_q, &w.attn_k, &w.attn_v])
     }
 
     /// q, k, v += biases; q and k rotate to their position; k and v go to the cache.
+    #[inline(never)]
     fn rope(&mut self, layer: usize, tokens: Range<usize>) -> Option<()> {
         let (w, ops, s, widths) = (self.weights.layers.get(layer)?, self.ops, &mut self.s, self.widths);
         for i in tokens {
@@ -175,20 +181,22 @@ impl Forward<'_, '_> {
     }
 
     /// att, as its projection reads it.
+    #[inline(never)]
     fn attn_round(&mut self, layer: usize, tokens: Range<usize>) -> Option<()> {
         let (w, s) = (self.weights.layers.get(layer)?, &mut self.s);
         for i in tokens {
-            round_for(&[w.attn_output], self.ops, row_mut(s.att, self.widths.q, i)?, s.xq, i, self.m)?;
+            round_for(&[&w.attn_output], self.ops, row_mut(s.att, self.widths.q, i)?, s.xq, i, self.m)?;
         }
         Some(())
     }
 
     /// xb = att . attn_output^T
+    #[inline(never)]
     fn attn_out(&mut self, layer: usize, units: Range<usize>) -> Option<()> {
         let (w, s, widths) = (self.weights.layers.get(layer)?, &mut self.s, self.widths);
         let att = activations(s.att, s.xq, self.m, widths.q)?; // (m, n_heads * head_dim)
         let xb = s.xb.get_mut(..self.m.checked_mul(widths.dim)?)?; // (m, dim)
-        self.crew.product(self.ops, xb, units, &att, &[w.attn_output])
+        self.crew.product(self.ops, xb, units, &att, &[&w.attn_output])
     }
 
     /// x += xb + bias
@@ -200,22 +208,24 @@ impl Forward<'_, '_> {
     /// xb = norm(x)
     fn ffn_norm(&mut self, layer: usize, tokens: Range<usize>) -> Option<()> {
         let w = self.weights.layers.get(layer)?;
-        self.norm(w.ffn_norm, w.ffn_norm_bias, tokens, &[w.ffn_up, w.ffn_gate.unwrap_or(w.ffn_up)])
+        self.norm(w.ffn_norm, w.ffn_norm_bias, tokens, &[&w.ffn_up, w.ffn_gate.as_ref().unwrap_or(&w.ffn_up)])
     }
 
     /// [gate | up] = xb . [ffn_gate | ffn_up]^T, or up alone.
+    #[inline(never)]
     fn ffn_up(&mut self, layer: usize, units: Range<usize>) -> Option<()> {
         let (w, s, widths) = (self.weights.layers.get(layer)?, &mut self.s, self.widths);
         let xb = activations(s.xb, s.xq, self.m, widths.dim)?; // (m, dim)
         let ffn = s.ffn.get_mut(..self.m.checked_mul(widths.ffn)?)?; // (m, hidden_dim or twice)
-        match w.ffn_gate {
-            Some(gate) => self.crew.product(self.ops, ffn, units, &xb, &[gate, w.ffn_up]),
-            None => self.crew.product(self.ops, ffn, units, &xb, &[w.ffn_up]),
+        match &w.ffn_gate {
+            Some(gate) => self.crew.product(self.ops, ffn, units, &xb, &[gate, &w.ffn_up]),
+            None => self.crew.product(self.ops, ffn, units, &xb, &[&w.ffn_up]),
         }
     }
 
     /// h = silu(gate) * up, or gelu(up + bias); in place, then moved up to where row `i` of (m, hidden_dim) lies, or
     /// quantized.
+    #[inline(never)]
     fn activate(&mut self, layer: usize, tokens: Range<usize>) -> Option<()> {
         let (w, ops, s, widths) = (self.weights.layers.get(layer)?, self.ops, &mut self.s, self.widths);
         for i in tokens {
@@ -230,7 +240,7 @@ impl Forward<'_, '_> {
                 add_bias(ops, h, w.ffn_up_bias);
                 ops.gelu_f16(h);
             }
-            round_for(&[w.ffn_down], ops, h, s.xq, i, self.m)?;
+            round_for(&[&w.ffn_down], ops, h, s.xq, i, self.m)?;
             // Quantized weights read `xq`.
             if !w.ffn_down.is_quantized()
                 && let Some(place) = row_mut(moved, widths.hidden, i)
@@ -242,11 +252,12 @@ impl Forward<'_, '_> {
     }
 
     /// xb = h . ffn_down^T
+    #[inline(never)]
     fn ffn_down(&mut self, layer: usize, units: Range<usize>) -> Option<()> {
         let (w, s, widths) = (self.weights.layers.get(layer)?, &mut self.s, self.widths);
         let h = activations(s.ffn, s.xq, self.m, widths.hidden)?; // (m, hidden_dim)
         let xb = s.xb.get_mut(..self.m.checked_mul(widths.dim)?)?; // (m, dim)
-        self.crew.product(self.ops, xb, units, &h, &[w.ffn_down])
+        self.crew.product(self.ops, xb, units, &h, &[&w.ffn_down])
     }
 
     /// x += xb + bias
@@ -256,20 +267,22 @@ impl Forward<'_, '_> {
     }
 
     /// xb = norm(x of the last token), in the first row.
+    #[inline(never)]
     fn output_norm(&mut self) -> Option<()> {
         let (w, s, dim) = (&self.weights, &mut self.s, self.widths.dim);
         let x = row(s.x, dim, self.m.checked_sub(1)?)?;
         let xb = row_mut(s.xb, dim, 0)?;
         norm(self.ops, xb, x, w.output_norm, w.output_norm_bias, self.config.norm_eps); // (dim)
-        round_for(&[w.output], self.ops, xb, s.xq, 0, 1)
+        round_for(&[&w.output], self.ops, xb, s.xq, 0, 1)
     }
 
     /// logits = xb . output^T
+    #[inline(never)]
     fn logits(&mut self, units: Range<usize>) -> Option<()> {
         let (s, dim) = (&mut self.s, self.widths.dim);
         let xb = activations(s.xb, s.xq, 1, dim)?; // (1, dim)
         let rows = product_rows(units.clone(), dim);
-        self.crew.product(self.ops, s.logits, units, &xb, &[self.weights.output])?; // (1, vocab_size)
+        self.crew.product(self.ops, s.logits, units, &xb, &[&self.weights.output])?; // (1, vocab_size)
         let rows = rows.start..rows.end.min(s.logits.len());
         self.is_finite &= all_within(s.logits.get(rows)?, f32::MAX);
         Some(())
@@ -281,7 +294,7 @@ impl Forward<'_, '_> {
         weight: &[F32],
         bias: Option<&[F32]>,
         tokens: Range<usize>,
-        readers: &[Matrix<'_>],
+        readers: &[&Matrix<'_>],
     ) -> Option<()> {
         let (s, dim) = (&mut self.s, self.widths.dim);
         for i in tokens {
@@ -327,7 +340,7 @@ fn add_bias(ops: Ops, x: &mut [f32], bias: Option<&[F32]>) {
 /// Gives `x` the precision in which products with `weights` read it, as ggml does: quantized weights read row `i` of
 /// the `m` in `xq`, where a block with a value that is not finite poisons what it meets; F16 weights read halves.
 fn round_for(
-    weights: &[Matrix<'_>],
+    weights: &[&Matrix<'_>],
     ops: Ops,
     x: &mut [f32],
     xq: &mut [BlockQ8],

@@ -143,15 +143,8 @@ impl<'g, 'a, 'm> Generator<'g, 'a, 'm> {
         budget: NonZeroU32,
         receiver: &mut Receiver<'_>,
     ) -> Result<Option<Generation>, GenerateError> {
-        if self.end.is_none() && self.session.poll(budget)? == Progress::Ready {
-            if self.prompt.is_empty() {
-                self.end = self.next_token(receiver)?;
-            } else {
-                self.begin_batch_of_prompt()?;
-            }
-        }
-        let (n_prompt, n_generated) = (self.n_prompt, self.n_generated);
-        Ok(self.end.map(|reason| Generation { n_prompt, n_generated, reason }))
+        self.advance(budget, receiver)?;
+        Ok(self.outcome())
     }
 
     /// Polls to the end.
@@ -161,10 +154,30 @@ impl<'g, 'a, 'm> Generator<'g, 'a, 'm> {
     /// As [`poll`](Self::poll).
     pub fn run(mut self, receiver: &mut Receiver<'_>) -> Result<Generation, GenerateError> {
         loop {
-            if let Some(generation) = self.poll(NonZeroU32::MAX, receiver)? {
+            self.advance(NonZeroU32::MAX, receiver)?;
+            if let Some(generation) = self.outcome() {
                 return Ok(generation);
             }
         }
+    }
+
+    /// Part of its two callers, so that they have one frame above the session's and not two.
+    #[inline(always)]
+    fn advance(&mut self, budget: NonZeroU32, receiver: &mut Receiver<'_>) -> Result<(), GenerateError> {
+        if self.end.is_none() && self.session.poll(budget)? == Progress::Ready {
+            if self.prompt.is_empty() {
+                self.end = self.next_token(receiver)?;
+            } else {
+                self.begin_batch_of_prompt()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What came of it, when it is over.
+    fn outcome(&self) -> Option<Generation> {
+        let (n_prompt, n_generated) = (self.n_prompt, self.n_generated);
+        self.end.map(|reason| Generation { n_prompt, n_generated, reason })
     }
 
     fn begin_batch_of_prompt(&mut self) -> Result<(), SessionError> {
@@ -175,6 +188,7 @@ impl<'g, 'a, 'm> Generator<'g, 'a, 'm> {
     }
 
     /// Chooses a token, tells of it, and puts it to work unless something says stop.
+    #[inline(never)]
     fn next_token(&mut self, receiver: &mut Receiver<'_>) -> Result<Option<StopReason>, GenerateError> {
         if self.n_generated >= self.config.max_tokens {
             return Ok(Some(StopReason::MaxTokens));

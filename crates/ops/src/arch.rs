@@ -3,12 +3,12 @@
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod aarch64;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
-pub(crate) use aarch64::{HAS_TWO, SUM_LINES, TABLES, copy16};
+pub(crate) use aarch64::{HAS_TILES, HAS_TWO, SPILL_LINES, TABLES, copy16};
 
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 mod x86_64;
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
-pub(crate) use x86_64::{HAS_TWO, SUM_LINES, TABLES};
+pub(crate) use x86_64::{HAS_TILES, HAS_TWO, SPILL_LINES, TABLES};
 
 // What the SIMD back-ends share.
 #[cfg(any(
@@ -26,14 +26,16 @@ mod none {
     pub(crate) static TABLES: &[crate::table::OpTable] = &[];
     /// Whether some table multiplies with two panels at once.
     pub(crate) const HAS_TWO: bool = false;
-    /// Lines of a workspace that tiles need.
-    pub(crate) const SUM_LINES: usize = 0;
+    /// Whether some table has tiles.
+    pub(crate) const HAS_TILES: bool = false;
+    /// Lines of a workspace that kernels need for what their registers do not hold.
+    pub(crate) const SPILL_LINES: usize = 0;
 }
 #[cfg(not(any(
     all(target_arch = "aarch64", target_feature = "neon"),
     all(target_arch = "x86_64", target_feature = "sse2")
 )))]
-pub(crate) use none::{HAS_TWO, SUM_LINES, TABLES};
+pub(crate) use none::{HAS_TILES, HAS_TWO, SPILL_LINES, TABLES};
 
 /// `to = from`.
 #[cfg(not(all(target_arch = "aarch64", target_feature = "neon")))]

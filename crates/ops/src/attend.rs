@@ -4,6 +4,8 @@
 //! what a query gets depends neither on who did which block nor on the queries beside it. Keys and values are read once,
 //! in one pass where weights need not be rounded (Milakov and Gimelshein 2018). Before values of F16 weights are halves,
 //! as in ggml, and must be final before they are rounded: there they are kept until the last block's are known.
+//!
+//! Steps are functions that are not inlined: none has the variables of another under it on the stack.
 
 use core::ops::Range;
 
@@ -59,7 +61,6 @@ impl<'c> Cell<'c> {
 }
 
 /// Queries that are worked on together: rows of scratch, the heads of the first token first.
-#[derive(Clone, Copy)]
 struct Group {
     tokens: usize,
     heads: usize,
@@ -68,17 +69,17 @@ struct Group {
 }
 
 impl Group {
-    fn rows(self) -> usize {
+    fn rows(&self) -> usize {
         self.tokens * self.heads
     }
 
     /// The positions of a block.
-    fn block(self, i: usize) -> Range<usize> {
+    fn block(&self, i: usize) -> Range<usize> {
         (i * POSITIONS).min(self.n)..(i * POSITIONS + POSITIONS).min(self.n)
     }
 
     /// How many positions of a block the query of a row sees.
-    fn seen(self, row: usize, block: &Range<usize>) -> usize {
+    fn seen(&self, row: usize, block: &Range<usize>) -> usize {
         let token = row.checked_div(self.heads).unwrap_or(0);
         let n = (self.n + token + 1).saturating_sub(self.tokens);
         n.min(block.end).saturating_sub(block.start)
@@ -100,6 +101,11 @@ pub const fn cell_len(head_dim: usize, values: GgmlType) -> usize {
     head_dim.saturating_add(if is_rounded(values) { 2 + POSITIONS } else { 2 })
 }
 
+/// Whether the weights of a block wait in its cells: those of the last one wait where they were made.
+fn waits_in_cell(block: usize, n_blocks: usize) -> bool {
+    block + 1 < n_blocks
+}
+
 impl<'k> Attention<'k> {
     /// Attention to `keys` and `values`, `(n, head_dim)` of F32, F16, BF16 or Q8_0; products are multiplied by `scale`.
     pub fn new(ops: Ops, keys: Matrix<'k>, values: Matrix<'k>, scale: f32) -> Self {
@@ -119,59 +125,85 @@ impl<'k> Attention<'k> {
         let head_dim = self.head_dim();
         let (tokens, heads) = (dst.rows(), dst.cols() / head_dim);
         let tokens_at_once = QUERIES.checked_div(heads).unwrap_or(0).max(1);
-        for start in (0..tokens).step_by(tokens_at_once) {
-            for head in (0..heads).step_by(QUERIES) {
-                let end = (start + tokens_at_once).min(tokens);
-                let n = (self.keys.rows() + end).saturating_sub(tokens);
-                let group = Group { tokens: end - start, heads: (heads - head).min(QUERIES), n };
-                let columns = head * head_dim..(head + group.heads) * head_dim;
-                let q =
-                    q.values.get(start * q.stride + columns.start..).map(|values| Queries { values, ..q });
-                let Some(q) = q else { return };
-                self.attend_group(&mut dst.reborrow().slice(start..end, columns), q, group, workspace);
+        let across = heads.div_ceil(QUERIES).max(1);
+        let (space, cells, product) = &mut workspace.attention(head_dim);
+        for i in 0..tokens.div_ceil(tokens_at_once) * across {
+            let (start, head) = (i / across * tokens_at_once, i % across * QUERIES);
+            let end = (start + tokens_at_once).min(tokens);
+            let n = (self.keys.rows() + end).saturating_sub(tokens);
+            let group = Group { tokens: end - start, heads: (heads - head).min(QUERIES), n };
+            let columns = head * head_dim..(head + group.heads) * head_dim;
+            let Some(values) = q.values.get(start * q.stride + columns.start..) else { return };
+            let Some(cells) = cells.get_mut(..group.rows() * n_blocks(n) * self.cell_len()) else {
+                debug_assert!(false, "attend: workspace of too few lines");
+                return;
+            };
+            // One after the other, so that each has the stack for itself.
+            self.weigh_group(cells, Queries { values, ..q }, &group, space, product);
+            self.finish(&mut dst.reborrow().slice(start..end, columns), cells, &group, space);
+        }
+    }
+
+    /// Fills the cells of all blocks.
+    #[inline(never)]
+    fn weigh_group(
+        &self,
+        cells: &mut [f32],
+        q: Queries<'_>,
+        group: &Group,
+        space: &mut AttentionSpace<'_>,
+        product: &mut ProductSpace<'_>,
+    ) {
+        let n_blocks = n_blocks(group.n);
+        let width = n_blocks * self.cell_len();
+        self.take(q, group, space);
+        for i in 0..n_blocks {
+            let cells = TileMut::new(cells, width).slice(0..group.rows(), self.columns(i));
+            self.score_block(group, i, space, product);
+            self.weigh_block(cells, group, i, waits_in_cell(i, n_blocks), space);
+        }
+    }
+
+    /// What the queries get, of the cells of all blocks.
+    #[inline(never)]
+    fn finish(
+        &self,
+        dst: &mut TileMut<'_>,
+        cells: &mut [f32],
+        group: &Group,
+        space: &mut AttentionSpace<'_>,
+    ) {
+        let n_blocks = n_blocks(group.n);
+        let width = n_blocks * self.cell_len();
+        cells.chunks_exact_mut(width.max(1)).for_each(|cells| self.fold(cells));
+        if n_blocks == 1 && group.tokens == 1 && self.is_rounded() {
+            return self.round_alone(dst, TileMut::new(cells, width), group.n, space);
+        }
+        for i in (0..if self.is_rounded() { n_blocks } else { 0 }).rev() {
+            let cells = TileMut::new(cells, width).slice(0..group.rows(), self.columns(i));
+            self.round_block(cells, group, i, waits_in_cell(i, n_blocks), space);
+        }
+        let mut cells = cells.chunks_exact_mut(width.max(1));
+        for token in 0..group.tokens {
+            for dst in dst.row_mut(token).unwrap_or_default().chunks_exact_mut(self.head_dim()) {
+                self.gather(dst, cells.next().unwrap_or_default());
             }
         }
     }
 
-    fn attend_group(
+    /// Rounds the weights of one block of one token, and the values by them are the result: they need no room of their own.
+    #[inline(never)]
+    fn round_alone(
         &self,
         dst: &mut TileMut<'_>,
-        q: Queries<'_>,
-        group: Group,
-        workspace: &mut Workspace<'_>,
+        cells: TileMut<'_>,
+        n: usize,
+        space: &mut AttentionSpace<'_>,
     ) {
-        let (head_dim, cell_len, n_blocks) = (self.head_dim(), self.cell_len(), n_blocks(group.n));
-        let width = n_blocks * cell_len;
-        let (space, cells, product) = &mut workspace.attention(head_dim);
-        let Some(cells) = cells.get_mut(..group.rows() * width) else {
-            debug_assert!(false, "attend: workspace of too few lines");
-            return;
-        };
-        self.take(q, group, space);
-        // The weights of the last block wait where they were made.
-        let waits_in_cell = |i| i + 1 < n_blocks;
-        for i in 0..n_blocks {
-            let cells = TileMut::new(cells, width).slice(0..group.rows(), self.columns(i));
-            self.weigh_block(cells, group, i, waits_in_cell(i), space, product);
-        }
-        cells.chunks_exact_mut(width.max(1)).for_each(|cells| self.fold(cells));
-        if n_blocks == 1 && group.tokens == 1 && self.is_rounded() {
-            // The values of the one block are the result, and need no room of their own.
-            self.round_weights(TileMut::new(cells, width), 0..group.n, false, space);
-            let dst = dst.row_mut(0).unwrap_or_default();
-            dst.fill(0.0);
-            return self.ops.accumulate(dst, space.weights, POSITIONS, self.values.slice_rows(0..group.n));
-        }
-        for i in (0..if self.is_rounded() { n_blocks } else { 0 }).rev() {
-            let cells = TileMut::new(cells, width).slice(0..group.rows(), self.columns(i));
-            self.round_block(cells, group, i, waits_in_cell(i), space);
-        }
-        let mut cells = cells.chunks_exact_mut(width.max(1));
-        for token in 0..group.tokens {
-            for dst in dst.row_mut(token).unwrap_or_default().chunks_exact_mut(head_dim) {
-                self.gather(dst, cells.next().unwrap_or_default());
-            }
-        }
+        self.round_weights(cells, 0..n, false, space);
+        let dst = dst.row_mut(0).unwrap_or_default();
+        dst.fill(0.0);
+        self.ops.accumulate_by(dst, space.weights, POSITIONS, &self.values.slice_rows(0..n));
     }
 }
 
@@ -182,13 +214,15 @@ impl Attention<'_> {
     /// values by weight. `cells` are the [`columns`](Self::columns) of the block.
     pub fn weigh(&self, cells: TileMut<'_>, q: &[f32], block: usize, workspace: &mut Workspace<'_>) {
         debug_assert!(cells.rows() <= QUERIES, "weigh: too many heads");
-        let group = Group { tokens: 1, heads: cells.rows(), n: self.keys.rows() };
+        let group = &Group { tokens: 1, heads: cells.rows(), n: self.keys.rows() };
         let (space, _, product) = &mut workspace.attention(self.head_dim());
         self.take(Queries { values: q, stride: q.len() }, group, space);
-        self.weigh_block(cells, group, block, true, space, product);
+        self.score_block(group, block, space, product);
+        self.weigh_block(cells, group, block, true, space);
     }
 
     /// Second step, for all cells of a head: what the weights of each are worth.
+    #[inline(never)]
     pub fn fold(&self, cells: &mut [f32]) {
         if cells.len() == self.cell_len() {
             // e^(max - max) is 1 where the largest score is finite, else NaN.
@@ -209,12 +243,13 @@ impl Attention<'_> {
 
     /// Third step, for each block, where weights are [rounded](Self::is_rounded): final weights and the values by them.
     pub fn round(&self, cells: TileMut<'_>, block: usize, workspace: &mut Workspace<'_>) {
-        let group = Group { tokens: 1, heads: cells.rows(), n: self.keys.rows() };
+        let group = &Group { tokens: 1, heads: cells.rows(), n: self.keys.rows() };
         let (space, ..) = &mut workspace.attention(self.head_dim());
         self.round_block(cells, group, block, true, space);
     }
 
     /// Last step: what one head gets, `(head_dim)`, from all its cells.
+    #[inline(never)]
     pub fn gather(&self, dst: &mut [f32], cells: &mut [f32]) {
         dst.fill(0.0);
         for cell in self.cells(cells) {
@@ -253,7 +288,8 @@ impl Attention<'_> {
     }
 
     /// Puts the queries of a group side by side, and as products with the keys read them.
-    fn take(&self, q: Queries<'_>, group: Group, space: &mut AttentionSpace<'_>) {
+    #[inline(never)]
+    fn take(&self, q: Queries<'_>, group: &Group, space: &mut AttentionSpace<'_>) {
         let (head_dim, rows) = (self.head_dim(), group.rows());
         let width = group.heads * head_dim;
         let tokens = q.values.chunks(q.stride.max(1)).take(group.tokens);
@@ -266,12 +302,12 @@ impl Attention<'_> {
         }
     }
 
-    fn weigh_block(
+    /// The scores of a block, where its weights will be.
+    #[inline(never)]
+    fn score_block(
         &self,
-        mut cells: TileMut<'_>,
-        group: Group,
+        group: &Group,
         block: usize,
-        waits_in_cell: bool,
         space: &mut AttentionSpace<'_>,
         product: &mut ProductSpace<'_>,
     ) {
@@ -283,7 +319,21 @@ impl Attention<'_> {
             q8: space.q8.get(..rows * (self.head_dim() / QK)).unwrap_or_default(),
         };
         let mut scores = TileMut::new(weights, POSITIONS).slice(0..rows, 0..block.len());
-        self.ops.gemm_in(&mut scores, &q, self.keys.slice_rows(block.clone()), product);
+        self.ops.gemm_in(&mut scores, &q, &self.keys.slice_rows(block), product);
+    }
+
+    /// Makes weights of the scores of a block, and unless they are to be rounded adds up the values by them.
+    #[inline(never)]
+    fn weigh_block(
+        &self,
+        mut cells: TileMut<'_>,
+        group: &Group,
+        block: usize,
+        waits_in_cell: bool,
+        space: &mut AttentionSpace<'_>,
+    ) {
+        let (rows, block) = (group.rows(), group.block(block));
+        let Some(weights) = space.weights.get_mut(..rows * POSITIONS) else { return };
         for (row, weights) in weights.chunks_exact_mut(POSITIONS).enumerate() {
             let cell = self.cell(&mut cells, row).zip(weights.get_mut(..block.len()));
             let Some((cell, weights)) = cell else { return };
@@ -300,10 +350,11 @@ impl Attention<'_> {
         }
     }
 
+    #[inline(never)]
     fn round_block(
         &self,
         mut cells: TileMut<'_>,
-        group: Group,
+        group: &Group,
         block: usize,
         waits_in_cell: bool,
         space: &mut AttentionSpace<'_>,
@@ -314,6 +365,7 @@ impl Attention<'_> {
     }
 
     /// Makes the weights of a block final, in `space`.
+    #[inline(never)]
     fn round_weights(
         &self,
         mut cells: TileMut<'_>,
@@ -333,11 +385,12 @@ impl Attention<'_> {
     }
 
     /// The values of a block by the weights in `space`.
+    #[inline(never)]
     fn add_values(&self, mut cells: TileMut<'_>, block: Range<usize>, space: &mut AttentionSpace<'_>) {
         let (head_dim, rows) = (self.head_dim(), cells.rows());
         let Some(sums) = space.sums.get_mut(..rows * head_dim) else { return };
         sums.fill(0.0);
-        self.ops.accumulate(sums, space.weights, POSITIONS, self.values.slice_rows(block));
+        self.ops.accumulate_by(sums, space.weights, POSITIONS, &self.values.slice_rows(block));
         for (row, sums) in sums.chunks_exact(head_dim).enumerate() {
             if let Some(cell) = self.cell(&mut cells, row) {
                 copy(cell.values, sums);

@@ -58,8 +58,8 @@ impl<L: Lanes<W>, V: Value, const W: usize> Micro for Floats<L, V, W> {
             outer_product(&mut even, x, rhs.map(|w| w.single.first().map_or(zero, |w| V::load(w))));
         }
         if lhs.iter().any(|x| !x.tail.is_empty()) {
-            let w = rhs.map(|w| V::load_padded(w.tail));
-            outer_product(&mut odd, lhs.map(|x| f32::load_padded(x.tail)), w);
+            let w = rhs.map(|w| L::load_padded(w.tail));
+            outer_product(&mut odd, lhs.map(|x| L::load_padded(x.tail)), w);
         }
         L::sums(even, odd)
     }

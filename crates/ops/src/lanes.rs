@@ -27,6 +27,13 @@ pub(crate) trait Lanes<const N: usize>: Copy {
     fn nibbles(qs: &[u8; QK / 2]) -> [i8; QK] {
         nibbles(qs)
     }
+    /// Up to `N` values, the rest zeros.
+    #[inline(always)]
+    fn load_padded<V: Value>(x: &[V]) -> Self {
+        let mut padded = [V::ZERO; N];
+        padded.iter_mut().zip(x).for_each(|(p, x)| *p = *x);
+        V::load(&padded)
+    }
     fn store(self, to: &mut [f32; N]);
     fn store_f16(self, to: &mut [F16; N]);
     fn add(self, x: Self) -> Self;
@@ -57,18 +64,10 @@ pub(crate) trait Lanes<const N: usize>: Copy {
     fn max_across(self) -> f32;
 }
 
-/// What a row of values can be made of.
+/// What a row of values can be made of; zero is all bytes zero.
 pub(crate) trait Value: Copy {
     const ZERO: Self;
     fn load<L: Lanes<N>, const N: usize>(x: &[Self; N]) -> L;
-
-    /// Up to `N` values, the rest zeros.
-    #[inline(always)]
-    fn load_padded<L: Lanes<N>, const N: usize>(x: &[Self]) -> L {
-        let mut padded = [Self::ZERO; N];
-        padded.iter_mut().zip(x).for_each(|(p, x)| *p = *x);
-        Self::load(&padded)
-    }
 }
 
 macro_rules! value {
@@ -111,10 +110,10 @@ pub(crate) struct LaneOps {
     pub softmax_chunk: unsafe fn(&mut [f32], f32, f32) -> (f32, f32),
     pub rope_norm: unsafe fn(&mut [f32], &[f32]),
     pub rope_neox: unsafe fn(&mut [f32], &[f32]),
-    pub accumulate_f32: unsafe fn(&mut [f32], &[f32], usize, Rows<'_, F32>),
-    pub accumulate_f16: unsafe fn(&mut [f32], &[f32], usize, Rows<'_, F16>),
-    pub accumulate_bf16: unsafe fn(&mut [f32], &[f32], usize, Rows<'_, Bf16>),
-    pub accumulate_q8_0: unsafe fn(&mut [f32], &[f32], usize, Rows<'_, BlockQ8_0>),
+    pub accumulate_f32: unsafe fn(&mut [f32], &[f32], usize, &Rows<'_, F32>),
+    pub accumulate_f16: unsafe fn(&mut [f32], &[f32], usize, &Rows<'_, F16>),
+    pub accumulate_bf16: unsafe fn(&mut [f32], &[f32], usize, &Rows<'_, Bf16>),
+    pub accumulate_q8_0: unsafe fn(&mut [f32], &[f32], usize, &Rows<'_, BlockQ8_0>),
     pub dequantize_q8_0: unsafe fn(&mut [f32], &[BlockQ8_0]),
     pub dequantize_q4_0: unsafe fn(&mut [f32], &[BlockQ4_0]),
     pub dequantize_q4_1: unsafe fn(&mut [f32], &[BlockQ4_1]),
@@ -143,10 +142,10 @@ macro_rules! lane_ops {
             softmax_chunk(x: &mut [f32], scale: f32, floor: f32) -> (f32, f32) = softmax_chunk;
             rope_norm(x: &mut [f32], cos_sin: &[f32]) = rope_norm;
             rope_neox(x: &mut [f32], cos_sin: &[f32]) = rope_neox;
-            accumulate_f32(dst: &mut [f32], p: &[f32], stride: usize, rows: $crate::view::Rows<'_, F32>) = accumulate;
-            accumulate_f16(dst: &mut [f32], p: &[f32], stride: usize, rows: $crate::view::Rows<'_, F16>) = accumulate;
-            accumulate_bf16(dst: &mut [f32], p: &[f32], stride: usize, rows: $crate::view::Rows<'_, Bf16>) = accumulate;
-            accumulate_q8_0(dst: &mut [f32], p: &[f32], stride: usize, rows: $crate::view::Rows<'_, BlockQ8_0>) = accumulate;
+            accumulate_f32(dst: &mut [f32], p: &[f32], stride: usize, rows: &$crate::view::Rows<'_, F32>) = accumulate;
+            accumulate_f16(dst: &mut [f32], p: &[f32], stride: usize, rows: &$crate::view::Rows<'_, F16>) = accumulate;
+            accumulate_bf16(dst: &mut [f32], p: &[f32], stride: usize, rows: &$crate::view::Rows<'_, Bf16>) = accumulate;
+            accumulate_q8_0(dst: &mut [f32], p: &[f32], stride: usize, rows: &$crate::view::Rows<'_, BlockQ8_0>) = accumulate;
             dequantize_q8_0(dst: &mut [f32], src: &[BlockQ8_0]) = dequantize_q8_0;
             dequantize_q4_0(dst: &mut [f32], src: &[BlockQ4_0]) = dequantize_q4_0;
             dequantize_q4_1(dst: &mut [f32], src: &[BlockQ4_1]) = dequantize_q4_1;
@@ -175,7 +174,7 @@ fn zip_map<L: Lanes<N>, const N: usize>(dst: &mut [f32], x: &[impl Value], f: im
         f(L::load(dst), Value::load(x)).store(dst);
     }
     if !dst_tail.is_empty() {
-        store_front(f(f32::load_padded(dst_tail), Value::load_padded(x_tail)), dst_tail);
+        store_front(f(L::load_padded(dst_tail), L::load_padded(x_tail)), dst_tail);
     }
 }
 
@@ -187,7 +186,7 @@ fn map<L: Lanes<N>, const N: usize>(x: &mut [f32], f: impl Fn(L) -> L) {
         f(L::load(x)).store(x);
     }
     if !tail.is_empty() {
-        store_front(f(f32::load_padded(tail)), tail);
+        store_front(f(L::load_padded(tail)), tail);
     }
 }
 
@@ -229,7 +228,7 @@ pub(crate) fn narrow_f16<L: Lanes<N>, const N: usize>(dst: &mut [F16], src: &[f3
         L::load(src).store_f16(dst);
     }
     let mut last = [F16::from_bits(0); N];
-    f32::load_padded::<L, N>(src_tail).store_f16(&mut last);
+    L::load_padded(src_tail).store_f16(&mut last);
     dst_tail.iter_mut().zip(last).for_each(|(to, x)| *to = x);
 }
 
@@ -397,7 +396,7 @@ macro_rules! value_row {
             }
             #[inline(always)]
             fn rest<L: Lanes<N>, const N: usize>(row: &[Self]) -> L {
-                Value::load_padded(row.as_chunks::<N>().1)
+                L::load_padded(row.as_chunks::<N>().1)
             }
         }
     };
@@ -426,17 +425,17 @@ pub(crate) fn accumulate<L: Lanes<N>, const N: usize>(
     dst: &mut [f32],
     p: &[f32],
     stride: usize,
-    rows: Rows<'_, impl ValueRow>,
+    rows: &Rows<'_, impl ValueRow>,
 ) {
     let width = rows.cols().max(1);
     let fours = dst.chunks_mut(width.saturating_mul(4)).zip(p.chunks(stride.saturating_mul(4).max(1)));
     for (dst, p) in fours {
         if dst.len() / width >= 4 {
-            accumulate_rows::<L, N, 4>(dst, p, stride, rows);
+            accumulate_rows::<L, N, 4>(dst, p, stride, *rows);
             continue;
         }
         for (dst, p) in dst.chunks_mut(width).zip(p.chunks(stride.max(1))) {
-            accumulate_rows::<L, N, 1>(dst, p, stride, rows);
+            accumulate_rows::<L, N, 1>(dst, p, stride, *rows);
         }
     }
 }
@@ -492,7 +491,7 @@ fn accumulate_rows<L: Lanes<N>, const N: usize, const M: usize>(
     if width % N != 0 {
         let mut acc = [L::splat(0.0); M];
         for (m, acc) in acc.iter_mut().enumerate() {
-            *acc = f32::load_padded(dst.get(m * width + n_chunks * N..(m + 1) * width).unwrap_or(&[]));
+            *acc = L::load_padded(dst.get(m * width + n_chunks * N..(m + 1) * width).unwrap_or(&[]));
         }
         for (j, row) in rows.iter().enumerate() {
             let x: L = ValueRow::rest(row);

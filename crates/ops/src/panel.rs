@@ -17,7 +17,7 @@ use crate::arch;
 use crate::block::{Block, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, QK};
 use crate::tile::TileMut;
 use crate::view::{Packed, Rows};
-use crate::workspace::{Line, ProductSpace};
+use crate::workspace::{ProductSpace, Spill};
 
 /// Rows of weights in a panel.
 pub const PANEL_ROWS: usize = 16;
@@ -202,32 +202,32 @@ pub(crate) struct Kernel<P: Panel> {
     /// `acc[i] += x[b * stride + i] . panels[b]` for all `i` and, in their order, all `b`.
     ///
     /// Nothing happens when `x` is too short for that.
-    pub accumulate: unsafe fn(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[P]),
+    pub accumulate: Accumulate<P>,
     /// The same for panels of two sixteens of rows, where it pays to read activations once for both.
     pub accumulate_two: Option<AccumulateTwo<P>>,
     /// The results of one row of activations without panels, where that is faster than to gather them.
     pub one_row: Option<SixteenRows<P::Block>>,
 }
 
+/// See [`Kernel::accumulate`].
+pub(crate) type Accumulate<P> =
+    unsafe fn(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[P], spill: &mut Spill);
+
 /// `acc[i][side] += x[b * stride + i] . panels[side][b]`, as [`Kernel::accumulate`].
 pub(crate) type AccumulateTwo<P> =
     unsafe fn(acc: &mut [[Results; 2]], x: &[BlockQ8], stride: usize, panels: [&[P]; 2]);
 
 /// The registers of a back-end whose shape is state of the CPU: set before a product of that many rows of activations or
-/// more, given back behind it; and what such products are made with.
+/// more, given back behind it; and what such products are made with: where `acc` fills a tile, tiles are configured.
 #[derive(Clone, Copy)]
 pub(crate) struct Tiles {
     pub rows: usize,
     pub configure: unsafe fn(),
     pub release: unsafe fn(),
-    pub q8_0: AccumulateTiles<PanelQ8_0>,
-    pub q4_0: AccumulateTiles<PanelQ4_0>,
-    pub q4_1: AccumulateTiles<PanelQ4_1>,
+    pub q8_0: Accumulate<PanelQ8_0>,
+    pub q4_0: Accumulate<PanelQ4_0>,
+    pub q4_1: Accumulate<PanelQ4_1>,
 }
-
-/// As [`Kernel::accumulate`], with room for sums. Where `acc` fills a tile, tiles are configured.
-pub(crate) type AccumulateTiles<P> =
-    unsafe fn(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[P], sums: &mut [Line]);
 
 /// `acc[r] += x . row r`, block after block, for sixteen rows of `x.len()` blocks in a file's order, `stride` blocks apart.
 ///
@@ -261,6 +261,7 @@ pub(crate) fn gather<P: Panel>(panels: &mut [P], blocks: &[P::Block], stride: us
 
 /// `dst (1, n) = x (1, k) . weights (n, k)^T`, with the weights in a file's order and read as they are. Gives the columns
 /// that are done: whole sixteens.
+#[inline(never)]
 pub(crate) fn gemv<B: Block>(
     dst: &mut TileMut<'_>,
     x: &[BlockQ8],
@@ -280,25 +281,24 @@ pub(crate) fn gemv<B: Block>(
 /// `dst (m, n) = x (m, k) . weights (n, k)^T`, with the weights in a file's order, `W` sixteens of their rows side by side:
 /// as many of their panels at a time as `space` has room for, gathered again for as many rows of activations.
 ///
-/// Gives the columns that are done: whole `W` sixteens, or all when `W` is 1.
+/// Gives the columns that are done: whole `W` sixteens.
+#[inline(never)]
 pub(crate) fn gemm<P: Panel, const W: usize>(
     dst: &mut TileMut<'_>,
     x: &[BlockQ8],
     weights: Rows<'_, P::Block>,
     space: &mut ProductSpace<'_>,
     pack: impl Fn(&mut [P], &[P::Block], usize, usize),
-    accumulate: impl Fn(&mut [[Results; W]], &[BlockQ8], usize, [&[P]; W], &mut [Line]),
+    accumulate: impl Fn(&mut [[Results; W]], &[BlockQ8], usize, [&[P]; W], &mut Spill),
 ) -> usize {
     let (m, n, n_blocks) = (dst.rows(), dst.cols().min(weights.rows()), weights.cols() / QK);
-    let (results, room, sums) = space.split::<P>();
+    let Some((results, room, spill)) = space.split::<P>() else { return 0 };
     // Its type says to what is compiled for the closure that it is not zero.
     let chunk = NonZeroUsize::new(room.len() / W).unwrap_or(NonZeroUsize::MIN);
     let mut col = 0;
-    while n - col >= W * PANEL_ROWS || (W == 1 && n > col) {
-        let n_rows = PANEL_ROWS.min(n - col);
-        let lanes = array::from_fn(|_| 0..n_rows);
+    while n - col >= W * PANEL_ROWS {
         let blocks = weights.slice(col..n).blocks();
-        for_each_few(dst, col, &lanes, results, |acc, first| {
+        for_each_few(dst, col, &[const { 0..PANEL_ROWS }; W], results, |acc, first| {
             for start in (0..n_blocks).step_by(chunk.get()) {
                 let Some(x) = x.get(start * m + first..) else { return };
                 let n_panels = chunk.get().min(n_blocks - start);
@@ -307,35 +307,53 @@ pub(crate) fn gemm<P: Panel, const W: usize>(
                     let panels = rooms.next().and_then(|room| room.get_mut(..n_panels)).unwrap_or_default();
                     let at = side * PANEL_ROWS * n_blocks + start;
                     let Some(blocks) = blocks.get(at..) else { return &*panels };
-                    match n_rows {
-                        // As far ahead as these rows are long.
-                        PANEL_ROWS => {
-                            pack(panels, blocks, n_blocks, (W * n_blocks + start) * PANEL_ROWS - start)
-                        }
-                        _ => gather(panels, blocks, n_blocks, n_rows),
-                    }
+                    // As far ahead as these rows are long.
+                    pack(panels, blocks, n_blocks, (W * n_blocks + start) * PANEL_ROWS - start);
                     &*panels
                 });
-                accumulate(acc, x, m, panels, sums);
+                accumulate(acc, x, m, panels, spill);
             }
         });
-        col += (W * PANEL_ROWS).min(n - col);
+        col += W * PANEL_ROWS;
     }
     col
+}
+
+/// The same for fewer than sixteen rows.
+#[inline(never)]
+pub(crate) fn gemm_rest<P: Panel>(
+    dst: &mut TileMut<'_>,
+    x: &[BlockQ8],
+    weights: Rows<'_, P::Block>,
+    space: &mut ProductSpace<'_>,
+    accumulate: impl Fn(&mut [[Results; 1]], &[BlockQ8], usize, [&[P]; 1], &mut Spill),
+) {
+    let (m, n, n_blocks) = (dst.rows(), dst.cols().min(weights.rows()), weights.cols() / QK);
+    let Some((results, room, spill)) = space.split::<P>() else { return };
+    for_each_few(dst, 0, &[0..n], results, |acc, first| {
+        for start in (0..n_blocks).step_by(room.len().max(1)) {
+            let Some(x) = x.get(start * m + first..) else { return };
+            let n_panels = room.len().min(n_blocks - start);
+            let Some(panels) = room.get_mut(..n_panels) else { return };
+            gather(panels, weights.blocks().get(start..).unwrap_or_default(), n_blocks, n);
+            accumulate(acc, x, m, [&*panels], spill);
+        }
+    });
 }
 
 /// `dst (m, n) = x (m, k) . weights (n, k)^T`, with the weights in panels, `W` sixteens of rows side by side.
 ///
 /// Gives the columns that are done. Rows behind the last whole panel are not, nor those of a panel without company.
+#[inline(never)]
 pub(crate) fn gemm_packed<P: Panel, const W: usize>(
     dst: &mut TileMut<'_>,
     x: &[BlockQ8],
     weights: Packed<'_, P>,
     space: &mut ProductSpace<'_>,
-    accumulate: impl Fn(&mut [[Results; W]], &[BlockQ8], usize, [&[P]; W], &mut [Line]),
+    accumulate: impl Fn(&mut [[Results; W]], &[BlockQ8], usize, [&[P]; W], &mut Spill),
 ) -> usize {
-    let m = dst.rows();
-    let (results, room, sums) = space.split::<P>();
+    let (m, n_blocks) = (dst.rows(), weights.cols() / QK);
+    let Some((results, room, spill)) = space.split::<P>() else { return 0 };
     let chunk = NonZeroUsize::new(room.len() / W).unwrap_or(NonZeroUsize::MIN);
     let (mut strips, mut col) = (weights.panels(), 0);
     loop {
@@ -346,14 +364,12 @@ pub(crate) fn gemm_packed<P: Panel, const W: usize>(
             (*panels, *lanes) = strip;
         }
         for_each_few(dst, col, &lanes, results, |acc, first| {
-            let mut chunks = panels.map(|panels| panels.chunks(chunk.get()));
-            for start in (first..).step_by(chunk.get().saturating_mul(m).max(1)) {
-                let panels = chunks.each_mut().map(|chunks| chunks.next().unwrap_or_default());
-                let Some(x) = x.get(start..).filter(|_| panels.iter().all(|panels| !panels.is_empty()))
-                else {
-                    return;
-                };
-                accumulate(acc, x, m, panels, sums);
+            let mut start = 0;
+            while start < n_blocks {
+                let Some(x) = x.get(start * m + first..) else { return };
+                let end = n_blocks.min(start + chunk.get());
+                accumulate(acc, x, m, panels.map(|panels| panels.get(start..end).unwrap_or_default()), spill);
+                start = end;
             }
         });
         col += lanes.iter().map(|lanes| lanes.len()).sum::<usize>();
@@ -416,6 +432,12 @@ static ZEROS: Results = [0.0; PANEL_ROWS];
 fn copy(to: &mut [f32], from: &[f32]) {
     match (to.first_chunk_mut(), from.first_chunk()) {
         (Some(to), Some(from)) => arch::copy16(to, from),
-        _ => to.iter_mut().zip(from).for_each(|(to, from)| *to = *from),
+        _ => copy_few(to, from),
     }
+}
+
+/// The same for fewer than sixteen.
+#[inline(never)] // of what this needs, nothing waits on the stack of the loops around it
+fn copy_few(to: &mut [f32], from: &[f32]) {
+    to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
 }

@@ -32,7 +32,7 @@ pub(crate) trait Micro {
 /// The entries of a back-end's table for one type of float weights.
 pub(crate) struct Product<W: 'static> {
     pub dot: unsafe fn(&[f32], &[W]) -> f32,
-    pub gemm: unsafe fn(&mut TileMut<'_>, &[f32], Rows<'_, W>),
+    pub gemm: unsafe fn(&mut TileMut<'_>, &[f32], &Rows<'_, W>),
 }
 
 impl<W> Clone for Product<W> {
@@ -51,8 +51,8 @@ macro_rules! product {
             $crate::product::dot::<$micro>(lhs, rhs)
         }
         $(#[$feature])?
-        fn gemm(dst: &mut $crate::tile::TileMut<'_>, lhs: &[f32], rhs: $crate::view::Rows<'_, Weight>) {
-            $crate::product::gemm::<$micro, { $mr }, { $nr }, { $nv }>(dst, lhs, rhs);
+        fn gemm(dst: &mut $crate::tile::TileMut<'_>, lhs: &[f32], rhs: &$crate::view::Rows<'_, Weight>) {
+            $crate::product::gemm::<$micro, { $mr }, { $nr }, { $nv }>(dst, lhs, *rhs);
         }
         $crate::product::Product { dot, gemm }
     }};

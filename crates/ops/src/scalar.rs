@@ -79,6 +79,7 @@ fn fold<T: Copy + Into<i32>>(
 }
 
 /// `start` plus the products of activations and nibbles: eight of at most 15 * 127 fit 16 bits.
+#[inline(never)]
 fn sums_of_nibbles(start: i32, x: &[i8; QK], qs: &[[[u8; 4]; PANEL_ROWS]; 4]) -> [i32; PANEL_ROWS] {
     let mut products = [[0i16; LANES]; 4 * PANEL_ROWS / LANES];
     let add = |sum: i16, w: i16, x: i16| sum.wrapping_add(w.wrapping_mul(x));
@@ -107,8 +108,12 @@ fn sums_of_bytes(x: &[i8; QK], groups: &[[[i8; 4]; PANEL_ROWS]; 8]) -> [i32; PAN
 
 /// `acc += sums * (d_x * d_w)`
 fn add_scaled(acc: &mut Results, sums: [i32; PANEL_ROWS], x: &BlockQ8, d: &[F16; PANEL_ROWS]) {
-    for ((acc, sum), d) in acc.iter_mut().zip(sums).zip(d) {
-        *acc += sum as f32 * (x.d * d.to_f32());
+    // By fours: sixteen halves are more than the registers of a small CPU hold while they are widened.
+    let d = d.as_chunks::<4>().0;
+    for ((acc, sums), d) in acc.as_chunks_mut::<4>().0.iter_mut().zip(sums.as_chunks::<4>().0).zip(d) {
+        for ((acc, sum), d) in acc.iter_mut().zip(sums).zip(d) {
+            *acc += *sum as f32 * (x.d * d.to_f32());
+        }
     }
 }
 
@@ -118,7 +123,7 @@ pub(crate) const Q8_0: Kernel<PanelQ8_0> = Kernel {
         blocks.fold(0.0, |acc, (x, w)| acc + dot_i8(&x.qs, &w.qs) as f32 * (x.d.to_f32() * w.d.to_f32()))
     },
     pack: |panels, blocks, stride, _| panel::gather(panels, blocks, stride, PANEL_ROWS),
-    accumulate: |acc, x, stride, panels| {
+    accumulate: |acc, x, stride, panels, _| {
         accumulate(acc, x, stride, panels, |acc, x, w: &PanelQ8_0| {
             add_scaled(acc, sums_of_bytes(&x.qs, &w.qs), x, &w.d);
         });
@@ -136,7 +141,7 @@ pub(crate) const Q4_0: Kernel<PanelQ4_0> = Kernel {
         })
     },
     pack: |panels, blocks, stride, _| panel::gather(panels, blocks, stride, PANEL_ROWS),
-    accumulate: |acc, x, stride, panels| {
+    accumulate: |acc, x, stride, panels, _| {
         accumulate(acc, x, stride, panels, |acc, x, w: &PanelQ4_0| {
             add_scaled(acc, sums_of_nibbles(x.offset, &x.qs, &w.qs), x, &w.d);
         });
@@ -156,7 +161,7 @@ pub(crate) const Q4_1: Kernel<PanelQ4_1> = Kernel {
         })
     },
     pack: |panels, blocks, stride, _| panel::gather(panels, blocks, stride, PANEL_ROWS),
-    accumulate: |acc, x, stride, panels| {
+    accumulate: |acc, x, stride, panels, _| {
         accumulate(acc, x, stride, panels, |acc, x, w: &PanelQ4_1| {
             add_scaled(acc, sums_of_nibbles(0, &x.qs, &w.qs), x, &w.d);
             let least = x.offset as f32 * -0.125 * x.d;

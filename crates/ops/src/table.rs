@@ -6,13 +6,15 @@ use crate::arch;
 use crate::block::{Bf16, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, F32, QK};
 use crate::cpu::{Feature, Features};
 use crate::lanes::LaneOps;
-use crate::panel::{self, AccumulateTiles, BlockQ8, Kernel, Panel, PanelQ4_0, PanelQ4_1, PanelQ8_0, Tiles};
+use crate::panel::{
+    self, Accumulate, AccumulateTwo, BlockQ8, Kernel, Panel, PanelQ4_0, PanelQ4_1, PanelQ8_0, Results, Tiles,
+};
 use crate::product::{Activations, Product};
 use crate::quantize;
 use crate::scalar;
 use crate::tile::TileMut;
 use crate::view::{Matrix, Packed, Rows, ViewError, packed_mut};
-use crate::workspace::{ProductSpace, Workspace};
+use crate::workspace::{ProductSpace, Spill, Workspace};
 
 /// A set of routines for one level of CPU features.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -312,7 +314,7 @@ impl Ops {
         rhs: Matrix<'_>,
         workspace: &mut Workspace<'_>,
     ) {
-        self.gemm_in(dst, lhs, rhs, &mut workspace.product);
+        self.gemm_in(dst, lhs, &rhs, &mut workspace.product);
     }
 
     /// [`gemm`](Self::gemm) with the part of the workspace that it takes.
@@ -320,7 +322,7 @@ impl Ops {
         self,
         dst: &mut TileMut<'_>,
         lhs: &Activations<'_>,
-        rhs: Matrix<'_>,
+        rhs: &Matrix<'_>,
         space: &mut ProductSpace<'_>,
     ) {
         let have = if rhs.is_quantized() { lhs.q8.len() * QK } else { lhs.f32.len() };
@@ -329,9 +331,8 @@ impl Ops {
             "gemm: shapes disagree"
         );
         let table = self.0;
-        let tiles = table
-            .tiles
-            .filter(|tiles| arch::SUM_LINES != 0 && rhs.is_quantized() && dst.rows() >= tiles.rows);
+        let tiles = (table.tiles.as_ref())
+            .filter(|tiles| arch::HAS_TILES && rhs.is_quantized() && dst.rows() >= tiles.rows);
         let (q8_0, q4_0, q4_1) = (tiles.map(|t| t.q8_0), tiles.map(|t| t.q4_0), tiles.map(|t| t.q4_1));
         // SAFETY: an `Ops` is made by `available` alone, whose features are those of this CPU.
         unsafe {
@@ -360,6 +361,12 @@ impl Ops {
     ///
     /// Other types are no cache's and add nothing.
     pub fn accumulate(self, dst: &mut [f32], p: &[f32], stride: usize, values: Matrix<'_>) {
+        self.accumulate_by(dst, p, stride, &values);
+    }
+
+    /// [`accumulate`](Self::accumulate) without a copy of what says where the values are.
+    #[inline]
+    pub(crate) fn accumulate_by(self, dst: &mut [f32], p: &[f32], stride: usize, values: &Matrix<'_>) {
         debug_assert!(
             dst.len().is_multiple_of(values.cols().max(1)) && values.rows() <= stride,
             "accumulate: shapes disagree"
@@ -384,45 +391,51 @@ impl Ops {
 
 /// A product with weights in a file's order, by the best that a back-end's kernel has for each part of them.
 ///
+/// Parts are functions that stand beside one another, so that none lies under a kernel with the frames of all.
+///
 /// # Safety
 ///
 /// The CPU has the features of the kernel's back-end.
+#[inline(never)]
 unsafe fn gemm_quantized<P: Panel>(
     kernel: &Kernel<P>,
-    tiles: Option<AccumulateTiles<P>>,
+    tiles: Option<Accumulate<P>>,
     dst: &mut TileMut<'_>,
     x: &[BlockQ8],
-    weights: Rows<'_, P::Block>,
+    weights: &Rows<'_, P::Block>,
     space: &mut ProductSpace<'_>,
 ) {
     // SAFETY: as the caller says.
     let pack = |panels: &mut [P], blocks: &[P::Block], stride, ahead| unsafe {
         (kernel.pack)(panels, blocks, stride, ahead);
     };
-    let done = match *kernel {
-        Kernel { one_row: Some(rows), .. } if dst.rows() == 1 => {
+    let accumulate = tiles.unwrap_or(kernel.accumulate);
+    let accumulate =
+        |acc: &mut [[Results; 1]], x: &[BlockQ8], stride, [panels]: [&[P]; 1], spill: &mut Spill| {
             // SAFETY: as the caller says.
-            panel::gemv(dst, x, weights, |acc, x, blocks, stride| unsafe { rows(acc, x, blocks, stride) })
-        }
-        Kernel { accumulate_two: Some(accumulate), .. }
-            if arch::HAS_TWO && tiles.is_none() && dst.rows() > 1 =>
-        {
+            unsafe { accumulate(acc.as_flattened_mut(), x, stride, panels, spill) };
+        };
+    let mut done = 0;
+    if let Some(rows) = kernel.one_row
+        && dst.rows() == 1
+    {
+        // SAFETY: as the caller says.
+        done =
+            panel::gemv(dst, x, *weights, |acc, x, blocks, stride| unsafe { rows(acc, x, blocks, stride) });
+    } else {
+        if let Some(accumulate) = accumulate_two(kernel, tiles, dst.rows()) {
             // SAFETY: as the caller says.
-            panel::gemm(dst, x, weights, space, pack, |acc, x, stride, panels, _| unsafe {
+            done = panel::gemm(dst, x, *weights, space, pack, |acc, x, stride, panels, _| unsafe {
                 accumulate(acc, x, stride, panels);
-            })
+            });
         }
-        _ => 0,
-    };
-    let (_, mut dst) = dst.reborrow().split_at_col(done);
-    let weights = weights.slice(done..weights.rows());
-    // SAFETY: as the caller says.
-    panel::gemm(&mut dst, x, weights, space, pack, |acc, x, stride, [panels], sums| unsafe {
-        match tiles {
-            Some(accumulate) => accumulate(acc.as_flattened_mut(), x, stride, panels, sums),
-            None => (kernel.accumulate)(acc.as_flattened_mut(), x, stride, panels),
-        }
-    });
+        let (_, mut dst) = dst.reborrow().split_at_col(done);
+        done += panel::gemm(&mut dst, x, weights.slice(done..weights.rows()), space, pack, accumulate);
+    }
+    if done < dst.cols() {
+        let (_, mut dst) = dst.reborrow().split_at_col(done);
+        panel::gemm_rest(&mut dst, x, weights.slice(done..weights.rows()), space, accumulate);
+    }
 }
 
 /// The same with weights in panels.
@@ -430,37 +443,62 @@ unsafe fn gemm_quantized<P: Panel>(
 /// # Safety
 ///
 /// As [`gemm_quantized`].
+#[inline(never)]
 unsafe fn gemm_packed<P: Panel>(
     kernel: &Kernel<P>,
-    tiles: Option<AccumulateTiles<P>>,
+    tiles: Option<Accumulate<P>>,
     dst: &mut TileMut<'_>,
     x: &[BlockQ8],
-    weights: Packed<'_, P>,
+    weights: &Packed<'_, P>,
     space: &mut ProductSpace<'_>,
 ) {
-    let two = match kernel.accumulate_two {
-        Some(accumulate) if arch::HAS_TWO && tiles.is_none() && dst.rows() > 1 => {
-            // SAFETY: as the caller says.
-            panel::gemm_packed(dst, x, weights, space, |acc, x, stride, panels, _| unsafe {
-                accumulate(acc, x, stride, panels);
-            })
-        }
-        _ => 0,
+    // SAFETY: as the caller says.
+    let done = unsafe { gemm_panels(kernel, tiles, dst, x, weights, space) };
+    if done < dst.cols() {
+        let (_, mut dst) = dst.reborrow().split_at_col(done);
+        // SAFETY: as the caller says.
+        unsafe { gemm_quantized(kernel, tiles, &mut dst, x, &weights.rest(), space) };
+    }
+}
+
+/// The part of it that lies in panels. Gives the columns that are done.
+///
+/// # Safety
+///
+/// As [`gemm_quantized`].
+#[inline(never)]
+unsafe fn gemm_panels<P: Panel>(
+    kernel: &Kernel<P>,
+    tiles: Option<Accumulate<P>>,
+    dst: &mut TileMut<'_>,
+    x: &[BlockQ8],
+    weights: &Packed<'_, P>,
+    space: &mut ProductSpace<'_>,
+) -> usize {
+    let two = match accumulate_two(kernel, tiles, dst.rows()) {
+        // SAFETY: as the caller says.
+        Some(accumulate) => panel::gemm_packed(dst, x, *weights, space, |acc, x, stride, panels, _| unsafe {
+            accumulate(acc, x, stride, panels);
+        }),
+        None => 0,
     };
     let (_, mut dst) = dst.reborrow().split_at_col(two);
+    let accumulate = tiles.unwrap_or(kernel.accumulate);
     let weights = weights.slice(two..weights.rows());
     // SAFETY: as the caller says.
-    let one = panel::gemm_packed(&mut dst, x, weights, space, |acc, x, stride, [panels], sums| unsafe {
-        match tiles {
-            Some(accumulate) => accumulate(acc.as_flattened_mut(), x, stride, panels, sums),
-            None => (kernel.accumulate)(acc.as_flattened_mut(), x, stride, panels),
-        }
+    let one = panel::gemm_packed(&mut dst, x, weights, space, |acc, x, stride, [panels], spill| unsafe {
+        accumulate(acc.as_flattened_mut(), x, stride, panels, spill);
     });
-    if one < dst.cols() {
-        let (_, mut dst) = dst.split_at_col(one);
-        // SAFETY: as the caller says.
-        unsafe { gemm_quantized(kernel, tiles, &mut dst, x, weights.rest(), space) };
-    }
+    two + one
+}
+
+/// What multiplies with two panels at a time, where a kernel has it and `m` rows of activations make it worth while.
+fn accumulate_two<P: Panel>(
+    kernel: &Kernel<P>,
+    tiles: Option<Accumulate<P>>,
+    m: usize,
+) -> Option<AccumulateTwo<P>> {
+    kernel.accumulate_two.filter(|_| arch::HAS_TWO && tiles.is_none() && m > 1)
 }
 
 /// Writes `src` to `dst`, its whole sixteens of rows as panels.

@@ -1,6 +1,6 @@
 //! [`Workspace`]: what one worker keeps while it works, in memory of the caller and not on a kernel's small stack.
 
-use crate::arch::SUM_LINES;
+use crate::arch::SPILL_LINES;
 use crate::attend::{POSITIONS, QUERIES, cell_len, n_blocks};
 use crate::block::{GgmlType, QK};
 use crate::panel::{BlockQ8, PANEL_ROWS, Panel, Results};
@@ -35,9 +35,12 @@ pub struct Workspace<'w> {
 pub(crate) struct ProductSpace<'w> {
     results: &'w mut [Results],
     panels: &'w mut [Line],
-    /// Sums of quants on their way from tiles to registers.
-    sums: &'w mut [Line],
+    spill: &'w mut [Line],
 }
+
+/// What a kernel works on that its registers do not hold: panels unpacked, sums of quants. On a stack it would lie below
+/// all that leads to the kernel.
+pub(crate) type Spill = [Line; SPILL_LINES];
 
 /// The part of it that attention works in, for [`QUERIES`] queries of one width.
 #[derive(Debug)]
@@ -54,7 +57,7 @@ pub(crate) struct AttentionSpace<'w> {
 
 impl<'w> Workspace<'w> {
     /// Lines that products need.
-    pub const LINES: usize = RESULT_LINES + PANEL_LINES + SUM_LINES;
+    pub const LINES: usize = RESULT_LINES + PANEL_LINES + SPILL_LINES;
 
     /// Lines for attention over `n` positions too, with values of this type.
     pub const fn lines(n: usize, head_dim: usize, values: GgmlType) -> Option<usize> {
@@ -73,7 +76,7 @@ impl<'w> Workspace<'w> {
     /// Divides `lines` up: [`LINES`](Self::LINES) of them, or as many as [`lines`](Self::lines) says.
     pub fn new(lines: &'w mut [Line]) -> Self {
         let mut rest = lines;
-        let [results, panels, sums] = [RESULT_LINES, PANEL_LINES, SUM_LINES].map(|n| {
+        let [results, panels, spill] = [RESULT_LINES, PANEL_LINES, SPILL_LINES].map(|n| {
             let lines = core::mem::take(&mut rest);
             let (taken, left) = lines.split_at_mut(n.min(lines.len()));
             rest = left;
@@ -81,7 +84,7 @@ impl<'w> Workspace<'w> {
         });
         // SAFETY: numbers.
         let results = unsafe { cast_mut(results) };
-        Self { product: ProductSpace { results, panels, sums }, attention: rest }
+        Self { product: ProductSpace { results, panels, spill }, attention: rest }
     }
 
     /// What attention of heads of that width works in, the room for what queries keep of each block, and that of products.
@@ -106,10 +109,11 @@ impl<'w> Workspace<'w> {
 }
 
 impl ProductSpace<'_> {
-    /// Room for results, for panels of one type, and for the sums of tiles.
-    pub(crate) fn split<P: Panel>(&mut self) -> (&mut [Results], &mut [P], &mut [Line]) {
+    /// Room for results, for panels of one type, and for a kernel; `None` of too few lines.
+    pub(crate) fn split<P: Panel>(&mut self) -> Option<(&mut [Results], &mut [P], &mut Spill)> {
         // SAFETY: a panel is bytes without padding and takes every pattern, as its trait says.
-        (self.results, unsafe { cast_mut(self.panels) }, self.sums)
+        let panels = unsafe { cast_mut(self.panels) };
+        Some((self.results, panels, self.spill.first_chunk_mut()?))
     }
 }
 
@@ -147,13 +151,14 @@ mod tests {
         assert_eq!((q.len(), sums.len(), q8.len()), (QUERIES * 96, QUERIES * 96, QUERIES * 3));
         assert_eq!(weights.len(), QUERIES * POSITIONS);
         assert_eq!(cells.len(), (QUERIES * 2 * cell_len(96, GgmlType::F16)).next_multiple_of(16));
-        let (results, panels, sums) = space.product.split::<PanelQ4_0>();
+        let (results, panels, _) = space.product.split::<PanelQ4_0>().unwrap();
         assert_eq!((results.len(), panels.len()), (RESULT_LINES, PANEL_LINES * 64 / size_of::<PanelQ4_0>()));
-        assert_eq!(sums.len(), SUM_LINES);
-        assert_eq!(space.product.split::<PanelQ8_0>().1.len(), PANEL_LINES * 64 / size_of::<PanelQ8_0>());
+        let (_, panels, _) = space.product.split::<PanelQ8_0>().unwrap();
+        assert_eq!(panels.len(), PANEL_LINES * 64 / size_of::<PanelQ8_0>());
         for n in [0, 1, RESULT_LINES + 1, Workspace::LINES] {
             let mut space = Workspace::new(&mut lines[..n]);
-            assert!(space.attention(96).0.q.is_empty() && space.product.split::<PanelQ8_0>().0.len() <= n);
+            assert!(space.attention(96).0.q.is_empty());
+            assert!(space.product.split::<PanelQ8_0>().is_none_or(|(results, ..)| results.len() <= n));
         }
         assert_eq!(Workspace::lines(usize::MAX, 64, GgmlType::F16), None);
         assert_eq!(Workspace::lines(64, usize::MAX, GgmlType::F32), None);
@@ -164,9 +169,9 @@ mod tests {
     fn a_worker_takes_what_the_documentation_says() {
         let bytes = |n, values| Workspace::lines(n, 64, values).unwrap() * size_of::<Line>();
         assert_eq!(bytes(0, GgmlType::F16), bytes(0, GgmlType::Q8_0));
-        let of_sums = SUM_LINES * size_of::<Line>();
-        assert_eq!(of_sums, if cfg!(target_arch = "x86_64") { 4096 } else { 0 });
-        assert_eq!((bytes(0, GgmlType::F16) - of_sums).div_ceil(1024), 31);
+        let spill = SPILL_LINES * size_of::<Line>();
+        assert_eq!(spill, if cfg!(target_arch = "x86_64") { 5120 } else { 768 });
+        assert_eq!((bytes(0, GgmlType::F16) - spill).div_ceil(1024), 31);
         let each = |values| (bytes(1 << 20, values) - bytes(0, values)) >> 20;
         assert_eq!((each(GgmlType::F16), each(GgmlType::F32), each(GgmlType::Q8_0)), (60, 12, 12));
     }

@@ -1,4 +1,6 @@
 //! The attention of a pass, cut up for the workers: by tokens and heads, and by positions where there are few of both.
+//!
+//! What is done before and behind the work of the workers is not inlined, so as not to lie under it on the stack.
 
 use core::num::NonZeroUsize;
 use core::ops::Range;
@@ -8,13 +10,14 @@ use super::Forward;
 use super::crew::Crew;
 use crate::kv_cache::KvCache;
 use crate::ops::{
-    Attention, Line, Ops, POSITIONS, PartSize, QUERIES, Queries, TileMut, Workspace, for_each_tile,
+    Attention, Line, Ops, POSITIONS, PartSize, QUERIES, Queries, TileMut, Workspace, cell_len, for_each_tile,
 };
 
 impl Forward<'_, '_> {
     /// att = softmax(q . K^T / sqrt(head_dim)) . V over the positions up to the token's own.
     ///
     /// A unit is a token and a key and value head, with all query heads that share it.
+    #[inline(never)]
     pub(super) fn attend(&mut self, layer: usize, units: Range<usize>) -> Option<()> {
         let n_heads = self.config.n_kv_heads;
         let (mut unit, end) = (units.start, units.end);
@@ -33,7 +36,7 @@ impl Forward<'_, '_> {
 
     /// The same for some tokens and the same key and value heads of each.
     fn attend_tokens(&mut self, layer: usize, tokens: Range<usize>, heads: Range<usize>) -> Option<()> {
-        let (config, widths, s) = (self.config, self.widths, &mut self.s);
+        let (config, widths, s) = (&self.config, &self.widths, &mut self.s);
         let width = config.group.get().checked_mul(config.head_dim)?;
         let columns = heads.start.checked_mul(width)?..heads.end.checked_mul(width)?;
         let q = s.qkv.get(tokens.start.checked_mul(widths.qkv)?.checked_add(columns.start)?..)?;
@@ -77,6 +80,7 @@ struct Part<'f> {
 
 impl Part<'_> {
     /// Attention of the query heads at value `column`, and of those that share theirs, to the first `n` positions.
+    #[inline(never)]
     fn attention(&self, column: usize, n: usize) -> Option<Attention<'_>> {
         let head = self.first_head.checked_add(column.checked_div(self.width)?)?;
         let (keys, values) = (self.kv.keys(self.layer, head, n)?, self.kv.values(self.layer, head, n)?);
@@ -84,6 +88,7 @@ impl Part<'_> {
     }
 
     /// A part is a few heads of a few tokens.
+    #[inline(never)]
     fn by_tokens(&self, att: TileMut<'_>, crew: &mut Crew<'_>) -> Option<()> {
         let part_size = PartSize {
             rows: NonZeroUsize::new(QUERIES / self.together).unwrap_or(NonZeroUsize::MIN),
@@ -92,7 +97,9 @@ impl Part<'_> {
         let attend = |rows: Range<usize>, column: usize, att: &mut TileMut<'_>, lines: &mut [Line]| {
             let first = rows.start.checked_mul(self.q.stride)?.checked_add(column)?;
             let q = Queries { values: self.q.values.get(first..)?, ..self.q };
-            let attention = self.attention(column, self.n_before.checked_add(rows.end)?)?;
+            let Some(attention) = &self.attention(column, self.n_before.checked_add(rows.end)?) else {
+                return None;
+            };
             attention.attend(att, q, &mut Workspace::new(lines));
             Some(())
         };
@@ -119,23 +126,25 @@ impl Part<'_> {
     }
 
     /// A part is a few heads of the one token and a block of positions.
+    #[inline(never)]
     fn by_positions(&self, att: &mut [f32], crew: &mut Crew<'_>) -> Option<()> {
         let n = self.n_before.checked_add(1)?;
-        let attention = self.attention(0, n)?; // what is asked of it is the same for all heads
-        let cell_len = NonZeroUsize::new(attention.columns(0).end)?;
-        let width = attention.columns(n.div_ceil(POSITIONS)).start;
+        let cell_len = NonZeroUsize::new(cell_len(self.head_dim.get(), self.kv.kv_type().ggml_type()))?;
+        let width = cell_len.get().checked_mul(n.div_ceil(POSITIONS))?;
         let cells = crew.cells.get_mut(..(att.len() / self.head_dim).checked_mul(width)?)?; // (n_heads, width)
         let part_size = PartSize { rows: self.together, cols: cell_len };
 
         let weigh = |heads: Range<usize>, block: usize, cells: TileMut<'_>, lines: &mut [Line]| {
             let column = heads.start.checked_mul(self.head_dim.get())?;
             let q = self.q.values.get(column..heads.end.checked_mul(self.head_dim.get())?)?;
-            self.attention(column, n)?.weigh(cells, q, block, &mut Workspace::new(lines));
+            let Some(attention) = &self.attention(column, n) else { return None };
+            attention.weigh(cells, q, block, &mut Workspace::new(lines));
             Some(())
         };
         let round = |heads: Range<usize>, block: usize, cells: TileMut<'_>, lines: &mut [Line]| {
             let column = heads.start.checked_mul(self.head_dim.get())?;
-            self.attention(column, n)?.round(cells, block, &mut Workspace::new(lines));
+            let Some(attention) = &self.attention(column, n) else { return None };
+            attention.round(cells, block, &mut Workspace::new(lines));
             Some(())
         };
         let (workers, lines, lines_each) = (crew.workers, &mut *crew.lines, crew.lines_each);
@@ -149,15 +158,30 @@ impl Part<'_> {
         for_each_tile(workers, tile, part_size, lines, lines_each, &|heads, columns, cells, lines| {
             is_done(weigh(heads, columns.start / cell_len, cells, lines));
         });
-        cells.chunks_exact_mut(width.max(1)).for_each(|cells| attention.fold(cells));
-        if attention.is_rounded() {
+        if self.fold(n, cells, width)? {
             let tile = TileMut::new(cells, width);
             for_each_tile(workers, tile, part_size, lines, lines_each, &|heads, columns, cells, lines| {
                 is_done(round(heads, columns.start / cell_len, cells, lines));
             });
         }
+        self.gather(n, att, cells, width)?;
+        all_done.into_inner().then_some(())
+    }
+
+    /// Puts together what is known of the blocks of each head, and says whether weights are to be rounded.
+    #[inline(never)]
+    fn fold(&self, n: usize, cells: &mut [f32], width: usize) -> Option<bool> {
+        let Some(attention) = &self.attention(0, n) else { return None }; // what is asked of it is the same for all heads
+        cells.chunks_exact_mut(width.max(1)).for_each(|cells| attention.fold(cells));
+        Some(attention.is_rounded())
+    }
+
+    /// What each head gets of its blocks.
+    #[inline(never)]
+    fn gather(&self, n: usize, att: &mut [f32], cells: &mut [f32], width: usize) -> Option<()> {
+        let Some(attention) = &self.attention(0, n) else { return None }; // as above
         let heads = att.chunks_exact_mut(self.head_dim.get()).zip(cells.chunks_exact_mut(width.max(1)));
         heads.for_each(|(att, cells)| attention.gather(att, cells));
-        all_done.into_inner().then_some(())
+        Some(())
     }
 }

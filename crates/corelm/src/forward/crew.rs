@@ -77,7 +77,7 @@ impl<'a> Crew<'a> {
         dst: &mut [f32],
         units: Range<usize>,
         lhs: &Activations<'_>,
-        weights: &[Matrix<'_>],
+        weights: &[&Matrix<'_>],
     ) -> Option<()> {
         let k = weights.first()?.cols();
         let n = weights.iter().try_fold(0usize, |n, w| n.checked_add(w.rows()))?;

@@ -5,6 +5,7 @@ mod i8mm;
 mod neon;
 
 use crate::table::OpTable;
+use crate::workspace::{Line, Spill};
 
 /// Everything above scalar, lowest first.
 pub(crate) static TABLES: &[OpTable] = &[neon::TABLE, dotprod::TABLE, i8mm::TABLE];
@@ -12,11 +13,26 @@ pub(crate) static TABLES: &[OpTable] = &[neon::TABLE, dotprod::TABLE, i8mm::TABL
 /// Whether some table multiplies with two panels at once; where none does, the loops for it are left out.
 pub(crate) const HAS_TWO: bool = false;
 
-/// Lines of a workspace that tiles need: there are none.
-pub(crate) const SUM_LINES: usize = 0;
+/// Whether some table has tiles.
+pub(crate) const HAS_TILES: bool = false;
+
+/// Lines of a workspace that kernels need for what their registers do not hold.
+pub(crate) const SPILL_LINES: usize = i8mm::SPILL_LINES;
 
 /// `to = from`, at any addresses and in two instructions, where the compiler would go by pairs of words.
 #[inline(always)]
 pub(crate) fn copy16(to: &mut [f32; 16], from: &[f32; 16]) {
     neon::panels::store_results(to, neon::panels::load_results(from));
+}
+
+/// The lines of `spill` as a `T`.
+///
+/// # Safety
+///
+/// Every pattern of bytes is a `T`, and it has no padding.
+#[inline(always)]
+unsafe fn spill_as<T>(spill: &mut Spill) -> &mut T {
+    const { assert!(size_of::<T>() <= size_of::<Spill>() && align_of::<T>() <= align_of::<Line>()) };
+    // SAFETY: large and aligned enough, as just checked; both types take every pattern, as the caller says of `T`.
+    unsafe { &mut *spill.as_mut_ptr().cast() }
 }

@@ -13,5 +13,8 @@ pub(crate) static TABLES: &[OpTable] = &[avx2::TABLE, avx_vnni::TABLE, avx512::T
 /// Whether some table multiplies with two panels at once; where none does, the loops for it are left out.
 pub(crate) const HAS_TWO: bool = true;
 
-/// Lines of a workspace that tiles need.
-pub(crate) const SUM_LINES: usize = amx::SUM_LINES;
+/// Whether some table has tiles; where none has, the branches for them are left out.
+pub(crate) const HAS_TILES: bool = true;
+
+/// Lines of a workspace that kernels need for what their registers do not hold.
+pub(crate) const SPILL_LINES: usize = amx::SPILL_LINES;

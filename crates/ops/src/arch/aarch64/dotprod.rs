@@ -2,18 +2,20 @@
 
 use core::arch::aarch64::*;
 use core::arch::asm;
-use core::mem::{MaybeUninit, offset_of};
+use core::mem::offset_of;
 
 use super::neon::panels::{
     Group, Quants, Scales, Sixteen, Unpacked, Weights, define_accumulate, define_accumulate_one, for_lanes,
-    load_quants, load_results, store_results, unpack,
+    load_quants, load_results, store_results,
 };
 use super::neon::rows::{SixteenRows, define_dot, define_one_row, fused, split_nibbles, widen_one};
 use super::neon::{self, load_nibbles};
+use crate::arch::aarch64::spill_as;
 use crate::block::{BlockQ4_0, BlockQ4_1, BlockQ8_0, F16};
 use crate::cpu::Feature;
 use crate::panel::{BlockQ8, Kernel, PANEL_ROWS, Results, is_enough};
 use crate::table::{Backend, OpTable};
+use crate::workspace::Spill;
 
 pub(crate) const TABLE: OpTable = OpTable {
     backend: Backend::NeonDotprod,
@@ -25,7 +27,7 @@ pub(crate) const TABLE: OpTable = OpTable {
 };
 
 define_accumulate_one!(target_feature(enable = "neon,dotprod"), sums_of_one);
-define_accumulate!(target_feature(enable = "neon,dotprod"), 4, unpack, tile);
+define_accumulate!(target_feature(enable = "neon,dotprod"), 4, tile);
 define_one_row!(target_feature(enable = "neon,dotprod"), four, four);
 define_dot!(target_feature(enable = "neon,dotprod"), dot_quants);
 

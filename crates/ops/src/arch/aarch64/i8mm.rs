@@ -5,13 +5,15 @@
 
 use core::arch::aarch64::*;
 use core::arch::asm;
-use core::mem::{MaybeUninit, offset_of};
+use core::mem::offset_of;
 
 use super::dotprod::{self, accumulate_one};
 use super::neon::panels::{Quants, Scales, Sixteen, Weights};
+use crate::arch::aarch64::spill_as;
 use crate::cpu::Feature;
 use crate::panel::{BlockQ8, Kernel, Results, is_enough};
 use crate::table::{Backend, OpTable};
+use crate::workspace::{Line, Spill};
 
 /// One row of activations would leave half of each product unused: it goes by SDOT.
 pub(crate) const TABLE: OpTable = OpTable {
@@ -45,14 +47,24 @@ struct Unpacked {
     m: [Sixteen<float32x4_t>; 2],
 }
 
+/// Lines of the workspace: a panel, as it is read.
+pub(super) const SPILL_LINES: usize = size_of::<Unpacked>().div_ceil(size_of::<Line>());
+
 #[target_feature(enable = "neon,dotprod,i8mm")]
-fn accumulate<W: Weights>(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[W]) {
+fn accumulate<W: Weights>(
+    acc: &mut [Results],
+    x: &[BlockQ8],
+    stride: usize,
+    panels: &[W],
+    spill: &mut Spill,
+) {
     if !is_enough(x.len(), stride, panels.len(), acc.len()) {
         return;
     }
     let (tiles, rest) = acc.as_chunks_mut::<ROWS>();
     if !tiles.is_empty() {
-        accumulate_tiles(tiles, x, stride, panels);
+        // SAFETY: bytes and f32.
+        accumulate_tiles(tiles, x, stride, panels, unsafe { spill_as(spill) });
     }
     let first = tiles.len() * ROWS;
     for (i, acc) in rest.iter_mut().enumerate() {
@@ -64,13 +76,19 @@ fn accumulate<W: Weights>(acc: &mut [Results], x: &[BlockQ8], stride: usize, pan
 /// Whole tiles. Apart from the rest, which needs no registers saved; `x` is enough.
 #[inline(never)]
 #[target_feature(enable = "neon,dotprod,i8mm")]
-fn accumulate_tiles<W: Weights>(tiles: &mut [[Results; ROWS]], x: &[BlockQ8], stride: usize, panels: &[W]) {
+fn accumulate_tiles<W: Weights>(
+    tiles: &mut [[Results; ROWS]],
+    x: &[BlockQ8],
+    stride: usize,
+    panels: &[W],
+    room: &mut Unpacked,
+) {
     tiles.iter_mut().for_each(|tile| pair(tile));
-    let mut room = MaybeUninit::<Unpacked>::uninit();
     for (b, panel) in panels.iter().enumerate() {
         let x = x.get(b * stride..).unwrap_or_default().as_chunks().0;
         let multiply = if W::HAS_LEAST { multiply_and_add_least } else { multiply };
-        multiply(tiles, x, room.write(unpack(panel)));
+        *room = unpack(panel);
+        multiply(tiles, x, room);
     }
     tiles.iter_mut().for_each(|tile| unpair(tile));
 }

@@ -16,7 +16,7 @@ use crate::block::QK;
 use crate::cpu::Feature;
 use crate::panel::{BlockQ8, Kernel, Panel, PanelQ4_0, PanelQ4_1, PanelQ8_0, Results, Tiles, is_enough};
 use crate::table::{Backend, OpTable};
-use crate::workspace::Line;
+use crate::workspace::{Line, Spill};
 
 pub(crate) const TABLE: OpTable = OpTable {
     backend: Backend::Amx,
@@ -41,8 +41,10 @@ const LINE: usize = 64;
 /// Panels at a time: results are loaded and stored once for both.
 const PANELS: usize = 2;
 
-/// Lines of the workspace: two [`Sums`], one that is written and one that waits to be scaled.
-pub(super) const SUM_LINES: usize = 2 * ROWS * PANELS;
+/// Lines for two [`Sums`], one that is written and one that waits to be scaled.
+const SUM_LINES: usize = 2 * ROWS * PANELS;
+/// Lines of the workspace: sums, and the quants of panels.
+pub(super) const SPILL_LINES: usize = SUM_LINES + GROUPS * PANELS;
 
 /// What LDTILECFG reads (Intel SDM vol. 1, 18.3): the rows of each tile, and their bytes.
 #[repr(C, align(64))]
@@ -88,6 +90,9 @@ unsafe fn release() {
 /// Sums of quants: what each row of activations gives with the sixteen rows of each of `N` panels.
 type Sums<const N: usize> = [[Line; N]; ROWS];
 
+/// Quants of a panel: signed bytes, four of each row to a line.
+type Quants = [Line; GROUPS];
+
 /// Writes column `b` of `sums`, below `N`: `sums[i][b] = x[i] . w`.
 ///
 /// # Safety
@@ -95,7 +100,7 @@ type Sums<const N: usize> = [[Line; N]; ROWS];
 /// The tiles are configured.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-unsafe fn multiply<const N: usize>(sums: &mut Sums<N>, b: usize, x: &[BlockQ8; ROWS], w: &[__m512i; GROUPS]) {
+unsafe fn multiply<const N: usize>(sums: &mut Sums<N>, b: usize, x: &[BlockQ8; ROWS], w: &Quants) {
     // SAFETY: as the caller says. Read are the quants of sixteen blocks and eight lines of weights, written are sixteen
     // lines of sums, `N` lines apart.
     unsafe {
@@ -195,20 +200,20 @@ impl Tiled for PanelQ4_1 {
 }
 
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn accumulate<P: Tiled>(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[P], sums: &mut [Line]) {
-    if acc.len() < ROWS || sums.len() < SUM_LINES {
+fn accumulate<P: Tiled>(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[P], spill: &mut Spill) {
+    if acc.len() < ROWS {
         // SAFETY: the features of AVX-512 VNNI are enabled here.
-        return unsafe { (P::BELOW.accumulate)(acc, x, stride, panels) };
+        return unsafe { (P::BELOW.accumulate)(acc, x, stride, panels, spill) };
     }
     if !is_enough(x.len(), stride, panels.len(), acc.len()) {
         return;
     }
     let (pairs, single) = panels.as_chunks::<PANELS>();
     // SAFETY: `x` is enough; `acc` fills a tile, so the tiles are configured.
-    unsafe { add_products(acc, x, stride, pairs, sums) };
+    unsafe { add_products(acc, x, stride, pairs, spill) };
     if let Some(x) = x.get(pairs.len() * PANELS * stride..) {
         // SAFETY: as above.
-        unsafe { add_products(acc, x, stride, single.as_chunks::<1>().0, sums) };
+        unsafe { add_products(acc, x, stride, single.as_chunks::<1>().0, spill) };
     }
 }
 
@@ -234,20 +239,23 @@ unsafe fn add_products<P: Tiled, const N: usize>(
     x: &[BlockQ8],
     stride: usize,
     panels: &[[P; N]],
-    sums: &mut [Line],
+    spill: &mut Spill,
 ) {
     let n_rows = acc.len();
+    let (sums, weights) = spill.split_at_mut(SUM_LINES);
+    let weights: &mut [Quants] = weights.as_chunks_mut().0;
     let [first, second, ..] = sums.as_chunks_mut::<N>().0.as_chunks_mut::<ROWS>().0 else { return };
     let (mut sums, mut sums_before) = (first, second);
     let mut before: Option<Product<'_, P, N>> = None;
     for (i, panels) in panels.iter().enumerate() {
         panels.iter().for_each(prefetch_panel);
-        let (weights, scales) = (panels.each_ref().map(P::quants), panels.each_ref().map(P::scales));
+        weights.iter_mut().zip(panels).for_each(|(to, panel)| store_quants(to, panel.quants()));
+        let scales = panels.each_ref().map(P::scales);
         for first in (0..n_rows).step_by(ROWS) {
             // The last tile is a whole one too: it begins among rows that are done.
             let start = first.min(n_rows - ROWS);
             let mut tiles = [&[BlockQ8::ZERO; ROWS]; N];
-            for (b, (tile, weights)) in tiles.iter_mut().zip(&weights).enumerate() {
+            for (b, (tile, weights)) in tiles.iter_mut().zip(&*weights).enumerate() {
                 // SAFETY: `x` is enough, and of its `n_rows` rows sixteen begin here.
                 *tile = unsafe { &*rows_of(x, stride, n_rows, i * N + b).as_ptr().add(start).cast() };
                 // SAFETY: as the caller says.
@@ -261,6 +269,16 @@ unsafe fn add_products<P: Tiled, const N: usize>(
     }
     if let Some(before) = before {
         add_sums(acc, &before, sums_before);
+    }
+}
+
+/// Writes the quants of a panel to where tiles are loaded from.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn store_quants(to: &mut Quants, quants: [__m512i; GROUPS]) {
+    for (to, quants) in to.iter_mut().zip(quants) {
+        // SAFETY: a line is as long as the register, and aligned to it.
+        unsafe { _mm512_store_si512(core::ptr::from_mut(to).cast(), quants) };
     }
 }
 

@@ -7,7 +7,7 @@ use crate::arch::exp::{self, Exponent};
 use crate::block::{Bf16, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, F32};
 use crate::cpu::Feature;
 use crate::floats::Floats;
-use crate::lanes::{Lanes, lane_ops};
+use crate::lanes::{Lanes, Value, lane_ops};
 use crate::product::product;
 use crate::table::{Backend, OpTable};
 
@@ -68,6 +68,24 @@ impl Lanes<16> for F32x16 {
     #[inline(always)]
     fn load_i8(x: &[i8; 16]) -> Self {
         avx512!(Self(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(x.as_ptr().cast())))))
+    }
+    /// By a masked load: around the calls of a copy every register of a tile would lie on the stack.
+    #[inline(always)]
+    fn load_padded<V: Value>(x: &[V]) -> Self {
+        const { assert!(matches!(size_of::<V>(), 1 | 2 | 4)) };
+        let mut padded = [V::ZERO; 16];
+        let (from, to) = (x.as_ptr(), padded.as_mut_ptr());
+        let mask = ((1u32 << x.len().min(16)) - 1) as u16;
+        // SAFETY: AVX-512 is enabled in every function that names this type; as many values as there are, and sixteen at
+        // most, are read, and sixteen written.
+        unsafe {
+            match size_of::<V>() {
+                1 => _mm_storeu_si128(to.cast(), _mm_maskz_loadu_epi8(mask, from.cast())),
+                2 => _mm256_storeu_si256(to.cast(), _mm256_maskz_loadu_epi16(mask, from.cast())),
+                _ => _mm512_storeu_si512(to.cast(), _mm512_maskz_loadu_epi32(mask, from.cast())),
+            }
+        }
+        V::load(&padded)
     }
     #[inline(always)]
     fn widen_f16(x: F16) -> f32 {

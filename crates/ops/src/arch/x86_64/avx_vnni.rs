@@ -7,6 +7,7 @@ use super::avx2::panels::{accumulate_halves, load_nibbles, rows_of, scales, spla
 use crate::cpu::Feature;
 use crate::panel::{BlockQ8, Kernel, PanelQ4_0, PanelQ4_1, PanelQ8_0, Results, is_enough};
 use crate::table::{Backend, OpTable};
+use crate::workspace::Spill;
 
 pub(crate) const TABLE: OpTable = OpTable {
     backend: Backend::AvxVnni,
@@ -30,7 +31,7 @@ fn sum_groups(w: &[__m256i; 8], x: &BlockQ8, start: i32) -> __m256 {
 }
 
 #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
-fn accumulate_q4_0(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[PanelQ4_0]) {
+fn accumulate_q4_0(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[PanelQ4_0], _: &mut Spill) {
     accumulate_halves!(
         acc,
         x,
@@ -46,7 +47,7 @@ fn accumulate_q4_0(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[
 }
 
 #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
-fn accumulate_q4_1(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[PanelQ4_1]) {
+fn accumulate_q4_1(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[PanelQ4_1], _: &mut Spill) {
     accumulate_halves!(
         acc,
         x,
@@ -61,7 +62,7 @@ fn accumulate_q4_1(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[
 }
 
 #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
-fn accumulate_q8_0(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[PanelQ8_0]) {
+fn accumulate_q8_0(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[PanelQ8_0], _: &mut Spill) {
     accumulate_halves!(
         acc,
         x,

@@ -54,7 +54,7 @@ fn load(x: &[f32; STRIP]) -> Strip {
 /// `dst (m, n) = lhs (m, k) . rhs (n, k)^T`; here for `m` 1 and `k` 64, where `lhs` stays in half of the registers, and for
 /// four rows at a time and `k` a multiple of 16.
 #[target_feature(enable = "neon")]
-fn gemm(dst: &mut TileMut<'_>, lhs: &[f32], rhs: Rows<'_, F16>) {
+fn gemm(dst: &mut TileMut<'_>, lhs: &[f32], rhs: &Rows<'_, F16>) {
     let k = rhs.cols();
     if dst.rows() == 1
         && let Some(to) = dst.row_mut(0)
@@ -66,7 +66,7 @@ fn gemm(dst: &mut TileMut<'_>, lhs: &[f32], rhs: Rows<'_, F16>) {
     }
     let fours = if k > 0 && k.is_multiple_of(16) { dst.rows() / 4 } else { 0 };
     for (i, x) in lhs.chunks_exact((4 * k).max(1)).take(fours).enumerate() {
-        four_dots(dst, 4 * i, x, rhs);
+        four_dots(dst, 4 * i, x, *rhs);
     }
     let done = 4 * fours;
     let (rows, cols) = (dst.rows(), dst.cols());
@@ -189,7 +189,7 @@ fn four_dots(dst: &mut TileMut<'_>, first: usize, x: &[f32], rhs: Rows<'_, F16>)
 /// `dst[r] += p[r * stride..] . rows`; here for one row of `dst` whose length is a multiple of 64, and for four rows at a
 /// time whose length is a multiple of 16.
 #[target_feature(enable = "neon")]
-pub(super) fn accumulate(dst: &mut [f32], p: &[f32], stride: usize, rows: Rows<'_, F16>) {
+pub(super) fn accumulate(dst: &mut [f32], p: &[f32], stride: usize, rows: &Rows<'_, F16>) {
     let (n, width) = (rows.rows(), rows.cols().max(1));
     if dst.len() == width
         && width.is_multiple_of(STRIP)
@@ -202,7 +202,7 @@ pub(super) fn accumulate(dst: &mut [f32], p: &[f32], stride: usize, rows: Rows<'
     let (done, rest) = dst.split_at_mut_checked(fours * 4 * width).unwrap_or_default();
     let (p_done, p_rest) = p.split_at_checked(fours * 4 * stride).unwrap_or((p, &[]));
     for (dst, p) in done.chunks_exact_mut((4 * width).max(1)).zip(p_done.chunks((4 * stride).max(1))) {
-        accumulate_four(dst, p, stride, rows);
+        accumulate_four(dst, p, stride, *rows);
     }
     // SAFETY: NEON is all that the generic routine needs.
     unsafe { (super::wide::LANE_OPS.accumulate_f16)(rest, p_rest, stride, rows) }

@@ -24,10 +24,8 @@ pub(in crate::arch::aarch64) trait Weights: Copy {
     const ZERO: i8;
     /// Whether there are least values.
     const HAS_LEAST: bool;
-    /// The quants in registers.
-    type Quants: Quants;
-    /// Loads the quants.
-    fn quants(&self) -> Self::Quants;
+    /// The quants.
+    fn quants(&self) -> impl Quants;
     /// Loads the scales.
     fn scales(&self) -> Scales;
     /// What the sum of a block starts with.
@@ -39,16 +37,15 @@ pub(in crate::arch::aarch64) trait Quants: Copy {
     /// Group `g`, below 8.
     fn group(&self, g: usize) -> Group;
     /// The same with groups `2 * i` and `2 * i + 1` merged: their quants of rows 0 to 7, side by side, then of rows 8 to 15.
-    fn zipped(&self) -> Self;
+    fn zipped(self) -> impl Quants;
 }
 
 impl Weights for PanelQ4_0 {
     const IS_NARROW: bool = true;
     const ZERO: i8 = 8;
     const HAS_LEAST: bool = false;
-    type Quants = Nibbles;
     #[inline(always)]
-    fn quants(&self) -> Nibbles {
+    fn quants(&self) -> impl Quants {
         Nibbles(load256(&self.qs))
     }
     #[inline(always)]
@@ -65,9 +62,8 @@ impl Weights for PanelQ4_1 {
     const IS_NARROW: bool = true;
     const ZERO: i8 = 0;
     const HAS_LEAST: bool = true;
-    type Quants = Nibbles;
     #[inline(always)]
-    fn quants(&self) -> Nibbles {
+    fn quants(&self) -> impl Quants {
         Nibbles(load256(&self.qs))
     }
     #[inline(always)]
@@ -84,12 +80,9 @@ impl Weights for PanelQ8_0 {
     const IS_NARROW: bool = false;
     const ZERO: i8 = 0;
     const HAS_LEAST: bool = false;
-    type Quants = Bytes;
     #[inline(always)]
-    fn quants(&self) -> Bytes {
-        // SAFETY: eight groups of 64 bytes are twice 256.
-        let halves = unsafe { &*self.qs.as_ptr().cast::<[[u8; 256]; 2]>() };
-        Bytes(halves.each_ref().map(load256))
+    fn quants(&self) -> impl Quants {
+        &self.qs
     }
     #[inline(always)]
     fn scales(&self) -> Scales {
@@ -103,7 +96,7 @@ impl Weights for PanelQ8_0 {
 
 /// Groups 0 to 3 in the low nibbles, 4 to 7 in the high ones.
 #[derive(Clone, Copy)]
-pub(in crate::arch::aarch64) struct Nibbles([[uint8x16_t; 4]; 4]);
+struct Nibbles([[uint8x16_t; 4]; 4]);
 
 impl Quants for Nibbles {
     #[inline(always)]
@@ -116,14 +109,30 @@ impl Quants for Nibbles {
         }
     }
     #[inline(always)]
-    fn zipped(&self) -> Self {
+    fn zipped(self) -> impl Quants {
         Self(zip(&self.0))
     }
 }
 
-/// Groups 0 to 3, then 4 to 7.
+/// Bytes in memory, a group at a time: all of them are as much as there are registers.
+impl Quants for &[[[i8; 4]; PANEL_ROWS]; 8] {
+    #[inline(always)]
+    fn group(&self, g: usize) -> Group {
+        // SAFETY: a group is 64 bytes.
+        let group: &[u8; 64] = unsafe { &*self[g % 8].as_ptr().cast() };
+        load64(group).map(|x| neon!(vreinterpretq_s8_u8(x)))
+    }
+    #[inline(always)]
+    fn zipped(self) -> impl Quants {
+        // SAFETY: eight groups of 64 bytes are twice 256.
+        let halves: &[[u8; 256]; 2] = unsafe { &*self.as_ptr().cast() };
+        Bytes(halves.each_ref().map(|half| zip(&load256(half))))
+    }
+}
+
+/// Bytes: groups 0 to 3, then 4 to 7.
 #[derive(Clone, Copy)]
-pub(in crate::arch::aarch64) struct Bytes([[[uint8x16_t; 4]; 4]; 2]);
+struct Bytes([[[uint8x16_t; 4]; 4]; 2]);
 
 impl Quants for Bytes {
     #[inline(always)]
@@ -131,7 +140,7 @@ impl Quants for Bytes {
         self.0[g / 4 % 2][g % 4].map(|x| neon!(vreinterpretq_s8_u8(x)))
     }
     #[inline(always)]
-    fn zipped(&self) -> Self {
+    fn zipped(self) -> impl Quants {
         let [low, high] = &self.0;
         Self([zip(low), zip(high)])
     }
@@ -276,22 +285,24 @@ macro_rules! define_accumulate_one {
 pub(in crate::arch::aarch64) use define_accumulate_one;
 
 /// Defines `accumulate::<W>` of one back-end: `$tile::<W>(x, weights)` gives the sums for `$rows` rows of activations at
-/// once, of weights that `$unpack` put in order; `accumulate_one` does those that are left.
+/// once; `accumulate_one` does those that are left.
 macro_rules! define_accumulate {
-    ($feature:meta, $rows:literal, $unpack:ident, $tile:ident) => {
+    ($feature:meta, $rows:literal, $tile:ident) => {
         #[$feature]
         pub(in crate::arch::aarch64) fn accumulate<W: Weights>(
             acc: &mut [Results],
             x: &[BlockQ8],
             stride: usize,
             panels: &[W],
+            spill: &mut Spill,
         ) {
             if !is_enough(x.len(), stride, panels.len(), acc.len()) {
                 return;
             }
             let (tiles, rest) = acc.as_chunks_mut::<$rows>();
             if !tiles.is_empty() {
-                accumulate_tiles(tiles, x, stride, panels);
+                // SAFETY: bytes.
+                accumulate_tiles(tiles, x, stride, panels, unsafe { spill_as(spill) });
             }
             let first = tiles.len() * $rows;
             for (i, acc) in rest.iter_mut().enumerate() {
@@ -308,12 +319,13 @@ macro_rules! define_accumulate {
             x: &[BlockQ8],
             stride: usize,
             panels: &[W],
+            room: &mut Unpacked,
         ) {
-            let mut room = MaybeUninit::<Unpacked>::uninit();
             for (b, panel) in panels.iter().enumerate() {
                 let Some(x) = x.get(b * stride..) else { return };
                 let scales = panel.scales();
-                let room = room.write($unpack(panel.quants()));
+                let quants = panel.quants();
+                room.iter_mut().enumerate().for_each(|(g, room)| *room = quants.group(g));
                 for (acc, x) in tiles.iter_mut().zip(x.as_chunks().0) {
                     let sums = $tile::<W>(x, room);
                     for ((acc, sums), x) in acc.iter_mut().zip(sums).zip(x) {
@@ -325,13 +337,6 @@ macro_rules! define_accumulate {
     };
 }
 pub(in crate::arch::aarch64) use define_accumulate;
-
-/// All groups in their order.
-#[inline]
-#[target_feature(enable = "neon")]
-pub(in crate::arch::aarch64) fn unpack(quants: impl Quants) -> Unpacked {
-    [0, 1, 2, 3, 4, 5, 6, 7].map(|g| quants.group(g))
-}
 
 /// Calls `$step::<LANE>` for the lanes 0 to 3.
 macro_rules! for_lanes {

@@ -2,18 +2,19 @@
 
 use core::arch::aarch64::*;
 use core::arch::asm;
-use core::mem::MaybeUninit;
 
 use super::load_nibbles;
 use super::panels::{
     Group, Quants, Scales, Sixteen, Unpacked, Weights, define_accumulate, define_accumulate_one, for_lanes,
-    load_quants, load_results, store_results, unpack,
+    load_quants, load_results, store_results,
 };
 use super::rows::{
     SixteenRows, define_dot, define_one_row, fused, pack_q4_0, pack_q4_1, pack_q8_0, split_nibbles, widen_one,
 };
+use crate::arch::aarch64::spill_as;
 use crate::block::{BlockQ4_0, BlockQ4_1, BlockQ8_0};
 use crate::panel::{BlockQ8, Kernel, PanelQ4_0, PanelQ4_1, PanelQ8_0, Results, is_enough};
+use crate::workspace::Spill;
 
 pub(super) const Q4_0: Kernel<PanelQ4_0> =
     Kernel { dot: dot_q4_0, pack: pack_q4_0, accumulate, accumulate_two: None, one_row: Some(one_row_q4_0) };
@@ -66,7 +67,7 @@ byte_products! {
 }
 
 define_accumulate_one!(target_feature(enable = "neon"), sums_of_one);
-define_accumulate!(target_feature(enable = "neon"), 2, unpack, tile);
+define_accumulate!(target_feature(enable = "neon"), 2, tile);
 
 /// The sums of products for one row of activations.
 #[inline]

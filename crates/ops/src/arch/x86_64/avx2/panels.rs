@@ -4,6 +4,7 @@ use core::arch::x86_64::*;
 
 use crate::block::{BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, QK};
 use crate::panel::{BlockQ8, Kernel, PANEL_ROWS, PanelQ4_0, PanelQ4_1, PanelQ8_0, Results, is_enough};
+use crate::workspace::Spill;
 
 pub(in crate::arch::x86_64) const Q4_0: Kernel<PanelQ4_0> = Kernel {
     dot: dot_q4_0,
@@ -327,7 +328,7 @@ pub(in crate::arch::x86_64) fn scales(d: &[F16; PANEL_ROWS], half: usize) -> __m
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-fn accumulate_q4_0(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[PanelQ4_0]) {
+fn accumulate_q4_0(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[PanelQ4_0], _: &mut Spill) {
     accumulate_halves!(
         acc,
         x,
@@ -343,7 +344,7 @@ fn accumulate_q4_0(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-fn accumulate_q4_1(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[PanelQ4_1]) {
+fn accumulate_q4_1(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[PanelQ4_1], _: &mut Spill) {
     accumulate_halves!(
         acc,
         x,
@@ -363,7 +364,7 @@ fn accumulate_q4_1(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[
 const TOGETHER: usize = 3;
 
 #[target_feature(enable = "avx2,fma,f16c")]
-fn accumulate_q8_0(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[PanelQ8_0]) {
+fn accumulate_q8_0(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[PanelQ8_0], _: &mut Spill) {
     if !is_enough(x.len(), stride, panels.len(), acc.len()) {
         return;
     }

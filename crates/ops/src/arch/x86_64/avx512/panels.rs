@@ -5,6 +5,7 @@ use core::arch::x86_64::*;
 use crate::arch::x86_64::avx2::panels::{self, SixteenRows, define_pack, gather_halves, prefetch};
 use crate::block::{BlockQ4_0, BlockQ4_1, BlockQ8_0, F16};
 use crate::panel::{BlockQ8, Kernel, PANEL_ROWS, PanelQ4_0, PanelQ4_1, PanelQ8_0, Results, is_enough};
+use crate::workspace::Spill;
 
 pub(super) const Q4_0: Kernel<PanelQ4_0> = Kernel {
     dot: panels::dot_q4_0,
@@ -159,7 +160,7 @@ macro_rules! define_accumulate {
     ($one:ident, $two:ident, $ty:ty, |$panel:ident| $unpack:expr,
         |$x:ident| $start:expr, |$acc:ident, $sum:ident, $w:ident| $step:expr) => {
         #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-        fn $one(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[$ty]) {
+        fn $one(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[$ty], _: &mut Spill) {
             if !is_enough(x.len(), stride, panels.len(), acc.len()) {
                 return;
             }
