@@ -81,6 +81,11 @@ pub fn run(options: &Options) -> Result<()> {
     report.check()
 }
 
+/// Bytes of stack that no call of the engine may take in the kernel.
+pub fn stack_bound() -> u64 {
+    TARGETS.iter().find(|target| target.triple == setup::KERNEL_TARGET).map_or(0, |target| target.stack)
+}
+
 /// The step of `cargo xtask test`.
 ///
 /// # Errors

@@ -50,7 +50,7 @@ const ALLOCATORS: [&str; 7] =
     ["__rust_alloc", "__rust_realloc", "__rust_dealloc", "malloc", "calloc", "realloc", "posix_memalign"];
 
 /// The frame that one function may take, in bytes.
-const FRAME: u64 = 4_096;
+const FRAME: u64 = 2_048;
 
 /// Exported functions and the bytes of stack they take, the deepest first.
 pub type Stacks = Vec<(String, u64)>;

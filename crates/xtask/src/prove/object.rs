@@ -20,7 +20,7 @@ pub struct Target {
     pub architecture: &'static str,
     /// Whether floats are computed with in registers.
     pub has_float: bool,
-    /// Bytes of stack that no export may exceed: what it took when this was written. The aim is 4096. Not asked without floats.
+    /// Bytes of stack that no export may exceed. Not asked without floats.
     pub stack: u64,
     /// What else the compiler is told about all code.
     flags: &'static [&'static str],
@@ -38,7 +38,7 @@ pub const TARGETS: [Target; 3] = [
         triple: KERNEL_TARGET,
         architecture: "aarch64",
         has_float: true,
-        stack: 7_584,
+        stack: 4_096,
         flags: &[MANGLING],
         link: &[],
     },
@@ -47,7 +47,7 @@ pub const TARGETS: [Target; 3] = [
         triple: "x86_64-unknown-linux-gnu",
         architecture: "x86_64",
         has_float: true,
-        stack: 8_896,
+        stack: 4_096,
         flags: &[MANGLING, "-Cno-redzone=yes", "-Crelocation-model=static", "-Ccode-model=kernel"],
         link: &["-Clinker=rust-lld", "-Clinker-flavor=ld.lld"],
     },
