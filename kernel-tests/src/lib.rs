@@ -20,6 +20,7 @@
 //! | [`event`], [`crash`] | a fault as a prompt for the model; deliberate ends |
 //! | [`suite`] | the conformance list and the benchmark cases |
 //! | [`selftest`] | what the kernel promises the engine, checked on the machine |
+//! | [`depth`] | how much stack the engine takes on the machine |
 //! | [`semihosting`] | how a run ends with a status |
 //!
 //! The parts that need no hardware (`args`, `atags`, `command`, `dtb`, `event`, `json`, `line`, `logits`, `machine`,
@@ -75,6 +76,8 @@ pub mod counter;
 pub mod cpu;
 #[cfg(target_os = "none")]
 pub mod crash;
+#[cfg(target_os = "none")]
+pub mod depth;
 #[cfg(target_os = "none")]
 pub mod exceptions;
 #[cfg(target_os = "none")]

@@ -172,7 +172,11 @@ pub fn with_engine<R>(
 }
 
 /// The bytes of a model.
-fn bytes(context: &Context, source: ModelSource) -> Result<&'static [u8], EngineError> {
+///
+/// # Errors
+///
+/// `NoDemo` or `NoInitrd` when there are none.
+pub fn bytes(context: &Context, source: ModelSource) -> Result<&'static [u8], EngineError> {
     match source {
         ModelSource::Demo if DEMO.0.is_empty() => Err(EngineError::NoDemo),
         ModelSource::Demo => Ok(&DEMO.0),

@@ -9,6 +9,7 @@ use corelm::ops::Workers;
 use crate::board::Context;
 use crate::boot;
 use crate::counter::{CycleCounter, Timer};
+use crate::depth;
 use crate::exceptions::try_read;
 use crate::syndrome::Direction;
 
@@ -27,6 +28,8 @@ pub const TESTS: &[SelfTest] = &[
     SelfTest { name: "counters_go_up", run: counters_go_up },
     SelfTest { name: "heap_blocks_are_aligned_and_apart", run: heap_blocks_are_aligned_and_apart },
     SelfTest { name: "heap_refuses_what_it_has_not", run: heap_refuses_what_it_has_not },
+    SelfTest { name: "a_deep_frame_is_seen", run: depth::a_deep_frame_is_seen },
+    SelfTest { name: "engine_tells_its_stack", run: depth::engine },
     SelfTest { name: "each_part_runs_once_on_its_own_core", run: each_part_runs_once_on_its_own_core },
 ];
 

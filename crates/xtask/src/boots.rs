@@ -6,12 +6,13 @@ use crate::checks::count_passed;
 use crate::json_lines;
 use crate::kernel::Board;
 use crate::process;
+use crate::prove;
 use crate::qemu::{Boot, Cpu, word};
 use crate::run;
 use crate::setup::Toolchain;
 use crate::steps::Outcome;
 use crate::workspace;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -38,8 +39,27 @@ pub fn cases_in_qemu(image: &Path, cpu: Cpu) -> Result<Outcome> {
     let printed = Boot::new(cpu, "mode=test").checked(image)?;
     let n = count_passed(&printed);
     ensure!(n > 0, "the kernel ran no test\n{}", process::tail(&printed));
+    stack_is_bounded(&printed)?;
     ensure!(covers(&printed, cpu.backends()), "not the back-ends {:?}: {printed}", cpu.backends());
     Ok(Outcome::Passed(n))
+}
+
+/// What the kernel says that calls took of the stack, against the bound that is proved.
+fn stack_is_bounded(printed: &str) -> Result<()> {
+    let depths: Vec<(&str, u64)> = printed
+        .lines()
+        .filter_map(|line| line.trim_end().strip_prefix("stack ")?.rsplit_once(' '))
+        .filter_map(|(what, bytes)| Some((what, bytes.parse().ok()?)))
+        .collect();
+    for part in ["plan", "encode/", "generate/"] {
+        ensure!(depths.iter().any(|(what, _)| what.starts_with(part)), "no stack is told for {part}");
+    }
+    let bound = prove::stack_bound();
+    let deeper = depths.iter().find(|(_, bytes)| *bytes > bound);
+    if let Some((what, bytes)) = deeper {
+        bail!("{what} took {bytes} bytes of stack, and {bound} is the bound");
+    }
+    Ok(())
 }
 
 /// Whether each of `backends`, and no other, passed a test: its name comes before `ok`, the kernel's own tests aside.
@@ -176,6 +196,17 @@ fn fails(boot: &Boot, image: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_deep_stack_is_noticed() {
+        let bound = prove::stack_bound();
+        let printed = |generate: u64| {
+            format!("stack plan 900\r\nstack encode/no UTF-8 800\r\nstack generate/F16/neon {generate}\r\n")
+        };
+        assert!(stack_is_bounded(&printed(bound)).is_ok());
+        assert!(stack_is_bounded(&printed(bound + 1)).is_err());
+        assert!(stack_is_bounded("stack plan 900\nstack generate/F16/neon 1\n").is_err());
+    }
 
     #[test]
     fn a_back_end_that_was_not_run_is_noticed() {

@@ -1,0 +1,154 @@
+//! How deep the engine's calls go on this machine: the stack below a call is painted, and what has lost its paint was used.
+//!
+//! `cargo xtask test` compares what [`engine`] prints with the bound that `cargo xtask prove` finds without running anything.
+
+use core::arch::asm;
+use core::hint::black_box;
+use core::num::NonZeroU32;
+use core::ops::ControlFlow;
+
+use corelm::Token;
+use corelm::arena::{Arena, Layout};
+use corelm::config::Config;
+use corelm::generate::{GenerationConfig, Generator};
+use corelm::gguf::Image;
+use corelm::kv_cache::KvType;
+use corelm::ops::{Ops, Single};
+use corelm::plan::{MemoryPlan, SessionConfig};
+use corelm::sampler::{Sampler, SamplingConfig};
+use corelm::session::Session;
+use corelm::tokenizer::{Specials, Tokenizer};
+use corelm::weights::Weights;
+
+use crate::args::ModelSource;
+use crate::board::Context;
+use crate::model::{self, EngineError};
+use crate::println;
+
+/// Bytes that are painted: far more than any call should use, and a part of the kernel's stack.
+const PAINTED: usize = 48 * 1024;
+/// What an unused word holds.
+const PAINT: u64 = 0xa5c3_5a3c_a5c3_5a3c;
+
+/// Bytes of a frame that must be seen.
+const PLANTED: usize = 5 * 1024;
+
+/// Texts that need a stack of their length where a tokenizer recurses: the same over and over.
+const HOSTILE: [(&str, &[u8]); 6] = [
+    ("one letter", b"a"),
+    ("spaces", b" "),
+    ("lines", b"\n"),
+    ("no UTF-8", b"\xff"),
+    ("cut characters", b"\xf0\x9f"),
+    ("control tokens", b"<|im_start|>"),
+];
+/// Bytes of each of them.
+const HOSTILE_BYTES: usize = 4096;
+
+/// Bytes of stack that `call` and all that it calls have used.
+#[inline(never)]
+fn depth_of(call: &mut dyn FnMut()) -> usize {
+    let (top, bottom): (usize, usize);
+    // SAFETY: writes words between `PAINTED` bytes below the stack pointer and the stack pointer, which nobody uses: code
+    // for this target has no red zone, and exceptions have another stack. The kernel's own is larger than that.
+    unsafe {
+        asm!(
+            "mov {top}, sp",
+            "sub {bottom}, {top}, {painted}",
+            "mov {at}, {bottom}",
+            "2:",
+            "str {paint}, [{at}], #8",
+            "cmp {at}, {top}",
+            "b.lo 2b",
+            top = out(reg) top, bottom = out(reg) bottom, at = out(reg) _,
+            painted = in(reg) PAINTED, paint = in(reg) PAINT,
+            options(nostack)
+        );
+    }
+    call();
+    let is_painted = |address: &usize| {
+        // SAFETY: a word of the stack that was painted above; a volatile read of what others may have written.
+        unsafe { (*address as *const u64).read_volatile() == PAINT }
+    };
+    let unused = (bottom..top).step_by(8).take_while(is_painted).count() * 8;
+    assert!(unused > 0, "more than the {PAINTED} bytes that were painted");
+    top - bottom - unused
+}
+
+/// A frame that is too large is seen, and a small one is not taken for one.
+pub fn a_deep_frame_is_seen(_: &Context) {
+    let small = depth_of(&mut || {
+        black_box(0);
+    });
+    let large = depth_of(&mut planted);
+    assert!(small < 512, "{small} bytes for nothing");
+    assert!((PLANTED..PLANTED + 512).contains(&large), "{large} bytes for a frame of {PLANTED}");
+}
+
+#[inline(never)]
+fn planted() {
+    black_box(&mut [1u8; PLANTED]);
+}
+
+/// Prints what the calls of a generation take, and of the tokenizer with hostile texts.
+pub fn engine(context: &Context) {
+    match measure(context) {
+        Ok(()) => {}
+        Err(EngineError::NoDemo) => println!("stack: no model"),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn measure(context: &Context) -> Result<(), EngineError> {
+    let bytes = model::bytes(context, ModelSource::Demo)?;
+    let image = Image::parse(bytes)?;
+    let config = Config::from_image(&image)?;
+    for kv_type in [KvType::F32, KvType::F16, KvType::Q8_0] {
+        let wanted = SessionConfig { n_ctx: 64, n_batch: 16, kv_type, n_workers: 1 };
+        let mut plan = MemoryPlan::new(&image, &config, &wanted);
+        let deepest = depth_of(&mut || plan = MemoryPlan::new(&image, &config, &wanted));
+        println!("stack plan {deepest}");
+        let plan = plan?;
+        for ops in model::backends() {
+            let deepest = generate(ops, &image, &config, &plan)?;
+            println!("stack generate/{kv_type:?}/{} {deepest}", ops.backend().name());
+        }
+    }
+    Ok(())
+}
+
+/// Two tokens behind a prompt of more than a batch, and on the way the tokens of hostile texts.
+fn generate(ops: Ops, image: &Image<'_>, config: &Config, plan: &MemoryPlan) -> Result<usize, EngineError> {
+    let mut region = model::block(plan.bytes())?;
+    let mut arena = Arena::new(region.bytes());
+    let weights = Weights::resolve(image, config, &mut arena)?;
+    let tokenizer = Tokenizer::new(image, &mut arena)?;
+    let mut session = Session::new(ops, &Single, config, weights, plan, &mut arena)?;
+    let mut sampler = Sampler::new(SamplingConfig::GREEDY, config.vocab_size, &mut arena)?;
+
+    let n_tokens = HOSTILE_BYTES + 2;
+    let layout = tokenizer.scratch_layout(HOSTILE_BYTES, Layout::new().add::<Token>(n_tokens)?)?;
+    let mut region = model::block(layout.bytes() + HOSTILE_BYTES + 64)?;
+    let mut arena = Arena::new(region.bytes());
+    let (tokens, text) = (arena.alloc(n_tokens, 0 as Token)?, arena.alloc(HOSTILE_BYTES, 0u8)?);
+    let mut scratch = tokenizer.scratch(HOSTILE_BYTES, &mut arena)?;
+    for (what, piece) in HOSTILE {
+        text.iter_mut().zip(piece.iter().cycle()).for_each(|(to, from)| *to = *from);
+        let mut encoded = Ok(0);
+        let deepest =
+            depth_of(&mut || encoded = tokenizer.encode(text, Specials::Never, &mut scratch, tokens));
+        println!("stack encode/{what} {deepest}");
+        encoded?;
+    }
+
+    let prompt = tokens.get(..20).unwrap_or_default();
+    let until = GenerationConfig { max_tokens: 2, stop: &["\u{0}"], ignores_eog: true };
+    let mut generator = Generator::new(&mut session, &tokenizer, &mut sampler, prompt, until)?;
+    let (mut deepest, mut progress) = (0, Ok(None));
+    while matches!(progress, Ok(None)) {
+        let poll = &mut || progress = generator.poll(NonZeroU32::MAX, &mut |_| ControlFlow::Continue(()));
+        deepest = deepest.max(depth_of(poll));
+    }
+    progress?;
+    Ok(deepest)
+}
