@@ -104,6 +104,7 @@ pub const TESTS: &[Test] = tests![
     },
     determinism::{
         every_model_is_recorded,
+        interleaved_sessions_equal_each_alone,
         logits_have_the_recorded_hash,
     },
     engine::{

@@ -16,6 +16,7 @@ use super::Stand;
 use super::engine::{GOLDEN, PROMPT, WIDE_HEADS};
 use crate::digest::{Digest, Sha256};
 use crate::model;
+use crate::random::Random;
 use crate::synth::SynthConfig;
 use crate::text::Text;
 
@@ -127,6 +128,50 @@ fn poll(session: &mut Session<'_, '_>, cut: Cut) -> Result<(), SessionError> {
     let budget = NonZeroU32::new(cut.budget).unwrap_or(NonZeroU32::MIN);
     while session.poll(budget)? == Progress::Pending {}
     Ok(())
+}
+
+/// Two sessions on one model whose slices alternate at random give each what it gives alone.
+pub fn interleaved_sessions_equal_each_alone(stand: &mut Stand<'_>) {
+    let (ops, workers) = (stand.ops, stand.workers);
+    let other: [Token; 9] = [301, 5, 84, 84, 400, 256, 33, 2, 499];
+    let mut random = Random::new(91);
+    for (name, config, _, kv_type) in models() {
+        let (memory, spare) = stand.memory.split_at_mut(2 << 20);
+        let bytes = model::write(&config, &mut Arena::new(memory)).expect("test memory");
+        let mut arena = Arena::new(spare);
+        let mut both = [PROMPT, other].map(|prompt| {
+            let session =
+                model::session(bytes, (16, 3, kv_type), ops, workers, &mut arena).expect("a session");
+            (session, prompt)
+        });
+        let alone = [0, 1].map(|i| {
+            let (session, prompt) = &mut both[i];
+            let logits = session.prefill(prompt).expect("a prompt");
+            let logits = arena.alloc_with(logits.len(), |i| logits[i]).expect("test memory");
+            session.reset();
+            logits
+        });
+        let mut n_fed = [0, 0];
+        while n_fed != [PROMPT.len(); 2] || both.iter().any(|(session, _)| session.is_pending()) {
+            let i = random.below(2);
+            let (session, prompt) = &mut both[i];
+            if session.is_pending() {
+                let budget = NonZeroU32::new(1 + random.below(6) as u32).unwrap_or(NonZeroU32::MIN);
+                session.poll(budget).expect("a slice");
+            } else if n_fed[i] < prompt.len() {
+                session.begin(&prompt[n_fed[i]..][..3]).expect("a batch");
+                n_fed[i] += 3;
+            }
+        }
+        for (i, (session, _)) in both.iter().enumerate() {
+            let (have, want) = (session.logits().iter(), alone[i].iter());
+            assert!(
+                have.map(|x| x.to_bits()).eq(want.map(|x| x.to_bits())),
+                "{name}, {ops:?}: session {i} differs"
+            );
+        }
+        assert!(alone[0] != alone[1], "{name}: the sessions cannot be told apart");
+    }
 }
 
 /// Every model is recorded for the back-ends that CI has, and one bit of a logit is another hash.
