@@ -5,11 +5,11 @@
 //!
 //! | key | values | default |
 //! |---|---|---|
-//! | `mode` | `run`, `generate`, `shell`, `test`, `bench`, `golden` | `run` |
+//! | `mode` | `run`, `generate`, `shell`, `test`, `bench`, `golden`, `interrupts`, `faults`, `work`, `bounds` | `run` |
 //! | `model` | `demo` (embedded), `initrd` | `initrd` when there is one, else `demo` |
 //! | `sha256` | 64 hexadecimal digits: the digest that the model's file must have, before it is read | none |
 //! | `prompt` | text | the demo prompt |
-//! | `n` | tokens to generate | 64 |
+//! | `n` | tokens to generate; calls to interrupt, for each back-end | 64 |
 //! | `ids` | token ids to feed in `golden` mode: `1,403,407` | none |
 //! | `ctx` | positions of the context | the model's own, at most 512 |
 //! | `kv` | `f32`, `f16`, `q8_0` | `f16` |
@@ -18,6 +18,7 @@
 //! | `json` | `0`, `1` | 0 |
 //! | `full` | `0`, `1`: in an emulator too, run the benchmark cases that take long there | 0 |
 //! | `filter` | part of a case's or a test's name | all |
+//! | `plant` | a fault for a mode's own test to find: the mode says which there are | none |
 
 use core::fmt;
 
@@ -47,6 +48,14 @@ pub enum Mode {
     Bench,
     /// Prints the logits at each position while given ids are fed; without ids the same as [`Mode::Generate`].
     Golden,
+    /// Interrupts the engine at many places of a token.
+    Interrupts,
+    /// The same, with an SError that the engine survives, or that ends the call.
+    Faults,
+    /// Counts the instructions of every token of a vocabulary, and of every slice of a text.
+    Work,
+    /// Counts the instructions for each byte of hostile texts and files.
+    Bounds,
 }
 
 /// Where the model comes from.
@@ -98,6 +107,8 @@ pub struct Args {
     pub full: bool,
     /// Only cases or tests whose name has this in it.
     pub filter: String<MAX_NAME>,
+    /// What to break on purpose; empty for nothing.
+    pub plant: String<MAX_NAME>,
 }
 
 impl Default for Args {
@@ -116,6 +127,7 @@ impl Default for Args {
             json: false,
             full: false,
             filter: String::new(),
+            plant: String::new(),
         }
     }
 }
@@ -151,7 +163,9 @@ impl Args {
             let (key, value) = word.split_once('=').ok_or(wrong("key=value"))?;
             match key {
                 "mode" => {
-                    args.mode = mode(value).ok_or(wrong("run, generate, shell, test, bench or golden"))?
+                    args.mode = mode(value).ok_or(wrong(
+                        "run, generate, shell, test, bench, golden, interrupts, faults, work or bounds",
+                    ))?
                 }
                 "model" => args.model = Some(model(value).ok_or(wrong("demo or initrd"))?),
                 "sha256" => {
@@ -172,9 +186,10 @@ impl Args {
                 "json" => args.json = flag(value).ok_or(wrong("0 or 1"))?,
                 "full" => args.full = flag(value).ok_or(wrong("0 or 1"))?,
                 "filter" => args.filter = name(value).ok_or(wrong("at most 64 bytes"))?,
+                "plant" => args.plant = name(value).ok_or(wrong("at most 64 bytes"))?,
                 _ => {
                     return Err(wrong(
-                        "mode, model, sha256, prompt, n, ids, ctx, kv, backend, smp, json, full or filter",
+                        "mode, model, sha256, prompt, n, ids, ctx, kv, backend, smp, json, full, filter or plant",
                     ));
                 }
             }
@@ -228,6 +243,10 @@ fn mode(value: &str) -> Option<Mode> {
         "test" => Mode::Test,
         "bench" => Mode::Bench,
         "golden" => Mode::Golden,
+        "interrupts" => Mode::Interrupts,
+        "faults" => Mode::Faults,
+        "work" => Mode::Work,
+        "bounds" => Mode::Bounds,
         _ => return None,
     })
 }
@@ -285,7 +304,7 @@ mod tests {
     #[test]
     fn every_key_is_read() {
         let line = r#"mode=golden model=initrd prompt="a \"b\"\n c\\" n=5 ids=1,403,407 ctx=256 kv=q8_0
-            backend=neon smp=2 json=1 filter=gemv/"#;
+            backend=neon smp=2 json=1 filter=gemv/ plant=x"#;
         let hex = "0123456789abcdef".repeat(4);
         let line = format!("{line} sha256={hex}");
         let args = Args::parse(&line).unwrap();
@@ -295,6 +314,7 @@ mod tests {
         assert_eq!((args.n, args.ids.as_slice(), args.ctx), (5, &[1, 403, 407][..], Some(256)));
         assert_eq!((args.kv, args.backend.unwrap().as_str()), (Kv::Q8_0, "neon"));
         assert_eq!((args.smp, args.json, args.filter.as_str()), (Some(2), true, "gemv/"));
+        assert_eq!(args.plant, "x");
     }
 
     #[test]

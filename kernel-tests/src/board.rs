@@ -4,6 +4,7 @@ use crate::args::Args;
 use crate::console;
 use crate::cores::Team;
 use crate::counter::CycleCounter;
+use crate::gic::Gic;
 use crate::machine::{Core, Machine, MachineError};
 use crate::mmu::{self, Access, MapError, PAGE_BYTES};
 use crate::{boot, dtb, heap, println, semihosting};
@@ -19,6 +20,8 @@ pub trait Board {
     const CONSOLE: usize;
     /// Frequency of the clock that feeds the console, in Hz.
     const CONSOLE_CLOCK_HZ: u32;
+    /// The interrupt controller, where it is one that this kernel knows.
+    const GIC: Option<Gic> = None;
 
     /// Returns memory, cores, ramdisk and command line. `firmware` is what `x0` held at the first instruction.
     ///
@@ -48,6 +51,8 @@ pub struct Context {
     pub is_emulated: bool,
     /// Exception level the firmware entered the kernel at.
     pub entry_level: u64,
+    /// [`Board::GIC`].
+    pub gic: Option<Gic>,
     /// What the firmware said.
     pub machine: Machine,
     /// The kernel command line.
@@ -118,6 +123,7 @@ pub unsafe fn start<B: Board>(firmware: usize, entry_level: u64, main: fn(&Conte
         board: B::NAME,
         is_emulated: B::is_emulated(),
         entry_level,
+        gic: B::GIC,
         machine,
         args,
         team,

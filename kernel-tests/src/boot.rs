@@ -145,6 +145,9 @@ drop_to_el1:
     orr     x0, x0, #3              // EL1 may read the physical counter
     msr     cnthctl_el2, x0
     msr     cntvoff_el2, xzr
+    adrp    x0, hypervisor_vectors  // what stays at EL2: interrupts.rs
+    add     x0, x0, :lo12:hypervisor_vectors
+    msr     vbar_el2, x0
     mov     x0, #0x33ff             // FP/SIMD is not trapped to EL2
     msr     cptr_el2, x0
     msr     hstr_el2, xzr

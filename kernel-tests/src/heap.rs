@@ -92,6 +92,16 @@ impl Block {
     }
 }
 
+impl Block {
+    /// The bytes, all made zeros.
+    pub fn zeroed(&mut self) -> &mut [u8] {
+        let bytes = self.bytes();
+        bytes.fill(MaybeUninit::new(0));
+        // SAFETY: all of them were written just now.
+        unsafe { bytes.assume_init_mut() }
+    }
+}
+
 impl Drop for Block {
     fn drop(&mut self) {
         // SAFETY: `new` got the block with this layout.

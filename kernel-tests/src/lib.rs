@@ -19,14 +19,17 @@
 //! | [`shell`], [`mod@line`], [`command`] | the interactive console |
 //! | [`event`], [`crash`] | a fault as a prompt for the model; deliberate ends |
 //! | [`suite`] | the conformance list and the benchmark cases |
+//! | [`interrupts`], [`gic`], [`interrupted`] | the engine interrupted at many places, its call given up at some |
+//! | [`work`], [`bounds`] | instructions of every token, and for each byte of hostile texts and files |
+//! | [`tiny`] | the small model of these |
 //! | [`selftest`] | what the kernel promises the engine, checked on the machine |
 //! | [`depth`] | how much stack the engine takes on the machine |
 //! | [`semihosting`] | how a run ends with a status |
 //!
 //! The parts that need no hardware (`args`, `atags`, `command`, `dtb`, `event`, `json`, `line`, `logits`, `machine`,
 //! `syndrome`) also build on a host, where
-//! their unit tests run. There is no interrupt controller driver: interrupts stay masked from `_start` to the end, so
-//! nothing here has to save FP/SIMD state.
+//! their unit tests run. Interrupts stay masked from `_start` to the end, so nothing has to save
+//! FP/SIMD state, but in the modes that test what interrupts do ([`interrupts`]).
 //!
 //! # How a run ends
 //!
@@ -67,6 +70,8 @@ pub mod board;
 #[cfg(target_os = "none")]
 pub mod boot;
 #[cfg(target_os = "none")]
+pub mod bounds;
+#[cfg(target_os = "none")]
 pub mod console;
 #[cfg(target_os = "none")]
 pub mod cores;
@@ -81,7 +86,13 @@ pub mod depth;
 #[cfg(target_os = "none")]
 pub mod exceptions;
 #[cfg(target_os = "none")]
+pub mod gic;
+#[cfg(target_os = "none")]
 pub mod heap;
+#[cfg(target_os = "none")]
+pub mod interrupted;
+#[cfg(target_os = "none")]
+pub mod interrupts;
 #[cfg(target_os = "none")]
 pub mod lock;
 #[cfg(target_os = "none")]
@@ -100,3 +111,7 @@ pub mod semihosting;
 pub mod shell;
 #[cfg(target_os = "none")]
 pub mod suite;
+#[cfg(target_os = "none")]
+pub mod tiny;
+#[cfg(target_os = "none")]
+pub mod work;

@@ -47,6 +47,10 @@ pub enum EngineError {
     },
     /// A benchmark case did not run, or missed its target.
     BenchmarksFailed,
+    /// The board has no interrupt controller that this kernel knows, or the kernel was not entered at EL2.
+    NoInterrupts,
+    /// What a mode is there to test does not hold.
+    Broken(&'static str),
     /// The engine refused the model, the choices, the text or a token.
     Engine(Error),
 }
@@ -57,6 +61,10 @@ impl fmt::Display for EngineError {
             Self::NoDemo => f.write_str("this kernel was built without models/corelm-demo-q4_0.gguf"),
             Self::NoInitrd => f.write_str("no initial ramdisk: give the model's file to the loader as one"),
             Self::NoBackend => f.write_str("this CPU does not have the back-end; `cpu` lists those it has"),
+            Self::NoInterrupts => {
+                f.write_str("needs interrupts, and for faults EL2: board virt, QEMU's virtualization=on")
+            }
+            Self::Broken(what) => f.write_str(what),
             Self::BenchmarksFailed => f.write_str("a benchmark case did not run, or missed its target"),
             Self::Memory { need, have } => {
                 write!(f, "the model needs {need} bytes of memory, and the limit is {have} bytes")

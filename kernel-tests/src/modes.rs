@@ -14,7 +14,7 @@ use crate::counter::Timer;
 use crate::json::Quoted;
 use crate::logits::Summary;
 use crate::model::{self, Engine, EngineError, with_engine};
-use crate::{boot, cpu, heap, print, println, shell, suite};
+use crate::{boot, bounds, cpu, heap, interrupted, print, println, shell, suite, work};
 
 /// Exit status when what was asked for could not be done.
 pub const STATUS_FAILED: u32 = 1;
@@ -37,6 +37,10 @@ pub fn main(context: &Context) -> u32 {
         }
         Mode::Golden => with_engine(context, source(context), |engine| golden(context, engine)).flatten(),
         Mode::Bench => bench(context),
+        Mode::Interrupts => interrupted::by_interrupts(context),
+        Mode::Faults => interrupted::by_faults(context),
+        Mode::Work => work::run(context),
+        Mode::Bounds => bounds::run(context),
     };
     match result {
         Ok(()) => 0,

@@ -1,9 +1,10 @@
-//! The commands people type: `cargo xtask run | test | bench | check | counts | fuzz | sanitize | prove | size | setup`.
+//! The commands people type: `cargo xtask run | test | bench | check | counts | endure | fuzz | sanitize | prove | size | setup`.
 //!
 //! - `setup.rs` installs what is missing; every other command calls it first
 //! - `kernel.rs` builds the flat kernel image, `qemu.rs` boots it, `run.rs` is the command around both
 //! - `test.rs` and `check.rs` are lists of steps (`steps.rs`), which `checks.rs`, `boots.rs` and `bad_models.rs` hold; `golden.rs`
 //!   compares with known outputs
+//! - `endure.rs` interrupts the engine in QEMU and counts its instructions
 //! - `bench.rs` runs the cases under criterion; `peers.rs` builds other engines and measures beside them, `tokenizers.rs` the
 //!   tokenizer beside others
 //! - `size.rs` reads bytes and stack depth off a linked kernel, `prove.rs` what must hold for every public function; both by `binary.rs`
@@ -18,6 +19,7 @@ mod boots;
 mod check;
 mod checks;
 mod counts;
+mod endure;
 mod fuzz;
 mod golden;
 mod json_lines;
@@ -69,6 +71,8 @@ enum Command {
         #[arg(long)]
         save: bool,
     },
+    /// Interrupt the engine at many places in QEMU, and count what tokens, slices, texts and files take
+    Endure(endure::Options),
     /// Print the bytes and the stack that the engine costs a kernel
     Size,
     /// Prove what can be read off the linked libraries: no panic, no allocation, little stack, vector instructions
@@ -111,6 +115,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Check => check::check()?,
         Command::Bench { args } => return bench::bench(&args),
         Command::Counts { save } => counts::run(save)?,
+        Command::Endure(options) => endure::run(&options)?,
         Command::Size => size::measure(setup::for_kernel()?, true)?.print(),
         Command::Prove(options) => prove::run(&options)?,
         Command::Fuzz(options) => fuzz::run(&options)?,

@@ -67,6 +67,8 @@ pub struct Boot {
     pub smp: u32,
     /// Memory in MiB; `raspi3b` has 1 GiB.
     pub memory_mib: u64,
+    /// Whether the kernel is entered at EL2.
+    pub has_el2: bool,
     /// Whether one instruction is one nanosecond of the guest's time, so that counts repeat exactly.
     pub icount: bool,
     /// The model, loaded as initial RAM disk.
@@ -87,6 +89,7 @@ impl Boot {
             cpu,
             smp: 1,
             memory_mib: 256,
+            has_el2: false,
             icount: false,
             initrd: None,
             append: append.into(),
@@ -97,7 +100,9 @@ impl Boot {
 
     /// QEMU's arguments, without those for the console.
     fn args(&self, image: &Path) -> Vec<OsString> {
-        let mut args: Vec<OsString> = ["-machine", self.board.name()].map(OsString::from).into();
+        let el2 = if self.has_el2 { ",virtualization=on" } else { "" };
+        let machine = format!("{}{el2}", self.board.name());
+        let mut args: Vec<OsString> = ["-machine", &machine].map(OsString::from).into();
         if self.board == Board::Virt {
             args.extend(["-cpu", self.cpu.name(), "-smp", &self.smp.to_string()].map(OsString::from));
             args.extend(["-m", &format!("{}M", self.memory_mib), "-nic", "none"].map(OsString::from));
@@ -148,13 +153,26 @@ impl Boot {
         }
     }
 
+    /// Boots, shows what the guest prints and gives it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Boot::checked`].
+    pub fn echoed(&self, image: &Path) -> Result<String> {
+        self.expect_success(image, true)
+    }
+
     /// Boots and gives what the guest printed.
     ///
     /// # Errors
     ///
     /// As [`Boot::capture`], and when the exit status is not zero; the error carries the end of the output.
     pub fn checked(&self, image: &Path) -> Result<String> {
-        let (status, printed) = self.capture(image, false)?;
+        self.expect_success(image, false)
+    }
+
+    fn expect_success(&self, image: &Path, echo: bool) -> Result<String> {
+        let (status, printed) = self.capture(image, echo)?;
         if !status.success() {
             bail!("the kernel failed ({status}) with `{}`\n{}", self.append, crate::process::tail(&printed));
         }

@@ -4,13 +4,13 @@
 
 use crate::process::{self, cargo};
 use crate::steps::Outcome;
-use crate::{peers, tokenizers};
+use crate::{fuzz, peers, tokenizers};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Where all packages come from that are not this repository's.
-const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
+/// How the source of all packages ends that are not this repository's.
+const REGISTRY: &str = "/crates.io-index";
 
 /// Licences that ask for nothing but to be named.
 const LICENCES: [&str; 11] = [
@@ -31,8 +31,8 @@ const LICENCES: [&str; 11] = [
 const TWICE: [&str; 1] = ["syn"];
 
 /// All lock files, and whether a package may be in one only once. What is measured against brings what it likes.
-const LOCKS: [(&str, bool); 3] =
-    [("Cargo.toml", true), (peers::MANIFEST, false), (tokenizers::MANIFEST, false)];
+const LOCKS: [(&str, bool); 4] =
+    [("Cargo.toml", true), (fuzz::MANIFEST, true), (peers::MANIFEST, false), (tokenizers::MANIFEST, false)];
 
 /// A package that somebody else wrote.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -81,7 +81,7 @@ fn packages(manifest: &str) -> Result<Vec<Package>> {
 /// What is wrong with a package by itself.
 fn objection(package: &Package) -> Option<String> {
     let Package { name, version, source, licence } = package;
-    if source != REGISTRY {
+    if !source.ends_with(REGISTRY) {
         return Some(format!("{name} {version} is from {source}"));
     }
     (!is_allowed(licence)).then(|| format!("{name} {version} has the licence `{licence}`"))

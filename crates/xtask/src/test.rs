@@ -4,6 +4,7 @@ use crate::bad_models;
 use crate::boots;
 use crate::checks;
 use crate::counts;
+use crate::endure;
 use crate::fuzz;
 use crate::golden::runs;
 use crate::kernel::{self, Board};
@@ -59,6 +60,13 @@ pub fn test(filter: &str) -> Result<()> {
         steps.step("bad input is refused", || boots::bad_input_is_refused(image));
         steps.step("digests are compared", || boots::digests_are_compared(image));
         steps.step("bad models, as on the host", || bad_models::are_answered_as_on_the_host(image));
+        for cpu in [Cpu::CortexA53, Cpu::Max] {
+            steps.step(&format!("endure interrupts, {}", cpu.name()), || endure::interrupts(image, cpu));
+        }
+        steps.step("endure SErrors", || endure::faults(image, Cpu::Max));
+        steps.step("endure, the same work for every token", || endure::work(image, Cpu::Max, toolchain));
+        steps.step("endure, work in proportion", || endure::bounds(image, toolchain));
+        steps.step("endure, what is planted is seen", || endure::finds_what_is_planted(image));
         for cpu in Cpu::TESTED {
             steps.step(&format!("counts as recorded, {}", cpu.name()), || {
                 boots::counts_as_recorded(image, cpu, toolchain)

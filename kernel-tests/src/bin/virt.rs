@@ -4,6 +4,7 @@
 #[cfg(target_os = "none")]
 mod board {
     use kernel_tests::board::{Board, read_device_tree};
+    use kernel_tests::gic::Gic;
     use kernel_tests::machine::{Core, Machine, MachineError};
     use kernel_tests::{boot, psci};
 
@@ -17,6 +18,7 @@ mod board {
         const NAME: &'static str = "virt";
         const CONSOLE: usize = 0x0900_0000;
         const CONSOLE_CLOCK_HZ: u32 = 24_000_000;
+        const GIC: Option<Gic> = Some(Gic { distributor: 0x0800_0000, core: 0x0801_0000 });
 
         fn memory(firmware: usize) -> Result<Machine, MachineError> {
             read_device_tree(if firmware == 0 { RAM_BASE } else { firmware })
