@@ -330,7 +330,7 @@ pub(crate) fn gemm_rest<P: Panel>(
 ) {
     let (m, n, n_blocks) = (dst.rows(), dst.cols().min(weights.rows()), weights.cols() / QK);
     let Some((results, room, spill)) = space.split::<P>() else { return };
-    for_each_few(dst, 0, &[0..n], results, |acc, first| {
+    for_each_few(dst, 0, &array::from_fn(|_| 0..n), results, |acc, first| {
         for start in (0..n_blocks).step_by(room.len().max(1)) {
             let Some(x) = x.get(start * m + first..) else { return };
             let n_panels = room.len().min(n_blocks - start);
