@@ -6,6 +6,7 @@
 
 use super::hash::TextHash;
 use super::vocab::{TokenKind, Vocab};
+use crate::Token;
 use crate::arena::{Arena, Layout};
 use crate::error::{ArenaError, ModelError};
 use crate::gguf::limits::Limit;
@@ -53,7 +54,7 @@ impl<'a> Prefixes<'a> {
     ) -> Result<Self, ModelError> {
         let words = arena.alloc(n_words(vocab.n_bytes()), 0)?;
         let mut longest = 0usize;
-        for (token, text) in (0..).zip(vocab.texts().strings()) {
+        for (token, text) in (0..=Token::MAX).zip(vocab.texts().strings()) {
             if !is_found(vocab.kind(token)) {
                 continue;
             }

@@ -62,7 +62,7 @@ impl<'a, 'm> Unigram<'a, 'm> {
         arena: &mut Arena<'a>,
     ) -> Result<Self, ModelError> {
         let scores = Scores::new(image, vocab.len())?;
-        let tokens = (0..).take(vocab.len());
+        let tokens = 0..vocab.len() as Token; // below 2^20
         let normal = tokens.filter(|&token| vocab.kind(token) == TokenKind::Normal);
         let least = normal.map(|token| scores.get(token)).fold(f32::MAX, f32::min);
         Ok(Self {

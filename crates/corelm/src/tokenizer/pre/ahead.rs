@@ -1,7 +1,7 @@
 //! A look ahead: which of the next bytes are letters, found out for many at once. Most pieces of most texts are words of
 //! ASCII letters, and a scanner that has their bits needs a few instructions for one.
 
-use super::scan::{after, is_wide};
+use super::scan::{after, behind, is_wide};
 
 /// The bytes from `start` on.
 #[derive(Clone, Copy, Debug, Default)]
@@ -20,12 +20,12 @@ impl Ahead {
     pub fn word(&mut self, text: &[u8], at: usize, leads: impl Fn(u8) -> bool) -> Option<usize> {
         const LONGEST: usize = 16;
         if at >= self.end {
-            *self = Self { start: at, end: at + 64 - LONGEST, letters: letters(text, at) };
+            *self = Self { start: at, end: behind(at, 64 - LONGEST), letters: letters(text, at) };
         }
         let bits = self.letters >> (at.wrapping_sub(self.start) & 63);
         let has_lead = bits & 1 == 0;
         let n = (!(bits >> u32::from(has_lead))).trailing_zeros() as usize;
-        let end = at + usize::from(has_lead) + n;
+        let end = behind(at, n.wrapping_add(has_lead.into())); // of 64 bits
         let is_word = n > 0 && n < LONGEST - 1 && (!has_lead || leads(*text.get(at)?));
         (is_word && !is_wide(text, end)).then_some(end)
     }

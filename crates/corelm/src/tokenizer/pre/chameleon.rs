@@ -1,7 +1,7 @@
 //! What Chameleon's tokenizer keeps whole or apart before anything else.
 
 use super::isolate::gap_or;
-use super::scan::after;
+use super::scan::{after, behind};
 
 /// `<sentinel:[0-9]+>`
 pub fn sentinels(text: &[u8], at: usize) -> usize {
@@ -12,7 +12,7 @@ pub fn sentinels(text: &[u8], at: usize) -> usize {
         |text| {
             let digits = text.strip_prefix(b"<sentinel:")?;
             let n = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
-            (n > 0 && digits.get(n) == Some(&b'>')).then_some(10 + n + 1)
+            (n > 0 && digits.get(n) == Some(&b'>')).then_some(behind(n, 10 + 1))
         },
     )
 }
@@ -26,7 +26,7 @@ pub fn images(text: &[u8], at: usize) -> usize {
         |text| {
             let letters = text.strip_prefix(b"IMGIMG")?;
             let n = letters.iter().take(4).take_while(|byte| matches!(byte, b'A'..=b'I')).count();
-            (n > 0 && letters.get(n) == Some(&b'Z')).then_some(6 + n + 1)
+            (n > 0 && letters.get(n) == Some(&b'Z')).then_some(behind(n, 6 + 1))
         },
     )
 }
@@ -51,12 +51,12 @@ pub fn indents(text: &[u8], at: usize) -> usize {
 fn find(text: &[u8], at: usize, begins: impl Fn(u8) -> bool, len: impl Fn(&[u8]) -> Option<usize>) -> usize {
     let mut found = at;
     loop {
-        found += after(text, found).iter().take_while(|&&byte| !begins(byte)).count();
+        found = behind(found, after(text, found).iter().take_while(|&&byte| !begins(byte)).count());
         let rest = after(text, found);
         match len(rest) {
             _ if rest.is_empty() => return found,
-            Some(len) => return gap_or(at, found, || at + len),
-            None => found += 1,
+            Some(len) => return gap_or(at, found, || behind(at, len)),
+            None => found = behind(found, 1),
         }
     }
 }

@@ -63,7 +63,7 @@ impl Chars {
     #[inline]
     pub fn one(&self, text: &[u8], at: usize) -> Option<usize> {
         match text.get(at) {
-            Some(&byte) if byte.is_ascii() => has_ascii(self.rows(true), byte).then_some(at + 1),
+            Some(&byte) if byte.is_ascii() => has_ascii(self.rows(true), byte).then_some(scan::behind(at, 1)),
             _ => {
                 let (code, next) = scan::decode(text, at)?;
                 self.has(code).then_some(next)
@@ -92,7 +92,7 @@ impl Chars {
                 at = scan::most_ascii(text, at);
             }
             while text.get(at).is_some_and(|&byte| has_ascii(rows, byte)) {
-                at += 1;
+                at = scan::behind(at, 1);
             }
             match scan::decode(text, at) {
                 Some((code @ 0x80.., next)) if self.has(code) == is_in => at = next,

@@ -3,7 +3,7 @@
 //! only white space before words, and at the end of what is between them, needs more.
 
 use super::ranges::{DEEPSEEK_CJK, DEEPSEEK_LLM_LETTERS, DEEPSEEK_LLM_SIGNS};
-use super::scan::{Set, ascii_class, ascii_letters, decode};
+use super::scan::{Set, ascii_class, ascii_letters, behind, decode};
 
 /// What the expressions tell apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +99,7 @@ impl Deepseek {
     fn kinds(self, text: &[u8], at: usize) -> (Kinds, usize) {
         match text.get(at) {
             None => ((Kind::End, false), at),
-            Some(&byte) if byte.is_ascii() => ((self.ascii(ascii_class(byte)), false), at + 1),
+            Some(&byte) if byte.is_ascii() => ((self.ascii(ascii_class(byte)), false), behind(at, 1)),
             Some(_) => self.wide(text, at),
         }
     }

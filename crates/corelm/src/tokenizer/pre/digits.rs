@@ -5,26 +5,27 @@
 
 use super::isolate::{gap_or, up_to_three};
 use super::ranges::NUMBERS;
-use super::scan::after;
+use super::scan::{after, behind};
 
 /// `[0-9][0-9][0-9]`
 pub fn triples(text: &[u8], at: usize) -> usize {
     let are_digits = |window: &[u8]| window.iter().all(u8::is_ascii_digit);
     match after(text, at).windows(3).position(are_digits) {
-        Some(gap) => gap_or(at, at + gap, || at + 3),
+        Some(gap) => gap_or(at, behind(at, gap), || behind(at, 3)),
         None => text.len(),
     }
 }
 
 /// What [`grouped_triples`] cuts by threes after it: numbers end as with `(?=(\d{3})+(?!\d))`.
 pub fn grouped(text: &[u8], at: usize) -> usize {
-    let skip_while =
-        |at, is_in: fn(&u8) -> bool| at + after(text, at).iter().take_while(|byte| is_in(byte)).count();
+    let skip_while = |at, is_in: fn(&u8) -> bool| {
+        behind(at, after(text, at).iter().take_while(|byte| is_in(byte)).count())
+    };
     let mut end = at;
     loop {
         let start = skip_while(end, |byte| !byte.is_ascii_digit());
         end = skip_while(start, u8::is_ascii_digit);
-        let cut = start + (end - start) % 3;
+        let cut = behind(start, end.wrapping_sub(start) % 3); // `end` is behind `start`
         if end == start || (cut > at && cut < end) {
             return cut;
         }
@@ -35,7 +36,7 @@ pub fn grouped(text: &[u8], at: usize) -> usize {
 pub fn grouped_triples(text: &[u8], at: usize) -> usize {
     let is_longer =
         after(text, at).first_chunk::<4>().is_some_and(|digits| digits.iter().all(u8::is_ascii_digit));
-    if is_longer { at + 3 } else { text.len() }
+    if is_longer { behind(at, 3) } else { text.len() }
 }
 
 /// What [`numbers_by_threes`] cuts after it: text with the number behind it, or with the one or two digits that are too
@@ -45,7 +46,7 @@ pub fn grouped_triples(text: &[u8], at: usize) -> usize {
 pub fn numbers(text: &[u8], at: usize) -> usize {
     // The ends of no digits, of one, of two, …
     let mut ends = core::iter::successors(Some(NUMBERS.find(text, at)), |&at| NUMBERS.one(text, at));
-    let n = ends.clone().count().saturating_sub(1);
+    let n = ends.clone().skip(1).fold(0usize, |n, _| n.wrapping_add(1)); // less than the bytes of the text
     ends.nth(if n % 3 > 0 { n % 3 } else { n }).unwrap_or(text.len())
 }
 

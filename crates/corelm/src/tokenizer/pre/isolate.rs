@@ -3,7 +3,7 @@
 //! Each function gives the end of the piece that begins at `at`: of a match, or of what stands before the next match.
 
 use super::chars::Chars;
-use super::scan::{after, decode, most_ascii};
+use super::scan::{after, behind, decode, most_ascii};
 
 /// Where the match is, when it is not at `at`, else its end.
 pub fn gap_or(at: usize, found: usize, end: impl FnOnce() -> usize) -> usize {
@@ -56,7 +56,7 @@ pub fn led_by_blank(text: &[u8], at: usize, chars: &Chars) -> usize {
 /// `[^\n]+|[\n]+`
 pub fn lines(text: &[u8], at: usize) -> usize {
     let is_newline = text.get(at) == Some(&b'\n');
-    at + after(text, at).iter().take_while(|&&byte| (byte == b'\n') == is_newline).count()
+    behind(at, after(text, at).iter().take_while(|&&byte| (byte == b'\n') == is_newline).count())
 }
 
 #[cfg(test)]

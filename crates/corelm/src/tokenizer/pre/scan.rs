@@ -90,7 +90,7 @@ pub const fn ascii(byte: u8) -> Set {
 #[inline(always)]
 pub fn first(text: &[u8], at: usize) -> (Set, usize) {
     match text.get(at) {
-        Some(&byte) if byte.is_ascii() => (ASCII[usize::from(byte)], at + 1),
+        Some(&byte) if byte.is_ascii() => (ASCII[usize::from(byte)], behind(at, 1)),
         _ => wide(text, at),
     }
 }
@@ -107,11 +107,17 @@ fn wide(text: &[u8], at: usize) -> (Set, usize) {
     decode(text, at).map_or((Set::END, at), |(code, next)| (Set::of_code(code), next))
 }
 
+/// The place `n` bytes behind `at`: both are in a text, or end it, and no text has more than `isize::MAX` bytes.
+#[inline(always)]
+pub fn behind(at: usize, n: usize) -> usize {
+    at.wrapping_add(n)
+}
+
 /// The character at `at`, U+FFFD for a byte that is none, and where the next one begins.
 #[inline(always)]
 pub fn decode(text: &[u8], at: usize) -> Option<(u32, usize)> {
     let c = Char::first(after(text, at))?;
-    Some((c.code.unwrap_or(0xFFFD), at + c.len))
+    Some((c.code.unwrap_or(0xFFFD), behind(at, c.len)))
 }
 
 /// Where `[set]*` ends that begins at `at`.
@@ -133,7 +139,7 @@ fn run_of_ascii(text: &[u8], at: usize, set: Set) -> usize {
     while let Some(&byte) = text.get(at)
         && set.has(ASCII[usize::from(byte)])
     {
-        at += 1;
+        at = behind(at, 1);
     }
     at
 }
@@ -192,7 +198,8 @@ pub fn is_wide(text: &[u8], at: usize) -> bool {
 #[inline(always)]
 pub fn most_ascii(text: &[u8], at: usize) -> usize {
     let (chunks, _) = after(text, at).as_chunks();
-    at + 8 * chunks.iter().take_while(|chunk| u64::from_le_bytes(**chunk) & HIGH_BITS == 0).count()
+    let n = chunks.iter().take_while(|chunk| u64::from_le_bytes(**chunk) & HIGH_BITS == 0).count();
+    behind(at, n.wrapping_mul(8))
 }
 
 /// Where `[A-Za-z]*` ends.
@@ -229,7 +236,7 @@ fn small_run(text: &[u8], at: usize, fold: impl Fn(u64) -> u64) -> usize {
     let mut at = at;
     while let Some(chunk) = after(text, at).first_chunk() {
         let n = are_others(u64::from_le_bytes(*chunk), &fold).trailing_zeros() as usize / 8;
-        at += n;
+        at = behind(at, n);
         if n < 8 {
             return at;
         }
@@ -237,7 +244,7 @@ fn small_run(text: &[u8], at: usize, fold: impl Fn(u64) -> u64) -> usize {
     while let Some(&byte) = text.get(at)
         && are_others(byte.into(), &fold) & 0x80 == 0
     {
-        at += 1;
+        at = behind(at, 1);
     }
     at
 }
@@ -245,13 +252,13 @@ fn small_run(text: &[u8], at: usize, fold: impl Fn(u64) -> u64) -> usize {
 /// Where `b?` ends.
 #[inline(always)]
 pub fn skip(text: &[u8], at: usize, byte: u8) -> usize {
-    at + usize::from(text.get(at) == Some(&byte))
+    behind(at, usize::from(text.get(at) == Some(&byte)))
 }
 
 /// Where `[bytes]*` ends.
 #[inline]
 pub fn skip_all(text: &[u8], at: usize, bytes: &[u8]) -> usize {
-    at + after(text, at).iter().take_while(|byte| bytes.contains(byte)).count()
+    behind(at, after(text, at).iter().take_while(|byte| bytes.contains(byte)).count())
 }
 
 /// Where `\s+(?!\S)|\s+` ends: white space, less its last character when something else follows and one remains.
@@ -266,7 +273,7 @@ pub fn lines_or_white(text: &[u8], at: usize) -> usize {
     let end = run(text, at, Set::WHITE);
     let white = text.get(at..end).unwrap_or_default();
     match white.iter().rposition(|byte| matches!(byte, b'\r' | b'\n')) {
-        Some(newline) => at + newline + 1,
+        Some(newline) => behind(behind(at, newline), 1),
         None => all_but_last(text, at, end),
     }
 }
@@ -301,7 +308,7 @@ pub enum Contractions {
 /// Where the contraction ends that begins at `at`.
 #[inline(always)]
 pub fn contraction(text: &[u8], at: usize, known: Contractions) -> Option<usize> {
-    if text.get(at) == Some(&b'\'') { contraction_behind(text, at + 1, known) } else { None }
+    if text.get(at) == Some(&b'\'') { contraction_behind(text, behind(at, 1), known) } else { None }
 }
 
 #[inline(never)]
@@ -312,10 +319,10 @@ fn contraction_behind(text: &[u8], at: usize, known: Contractions) -> Option<usi
             Contractions::AnyCase | Contractions::AnyCaseAndLongS => byte.to_ascii_lowercase(),
         })
     };
-    match (letter(at)?, letter(at + 1)) {
-        (b's' | b't' | b'm' | b'd', _) => Some(at + 1),
-        (b'r' | b'v', Some(b'e')) | (b'l', Some(b'l')) => Some(at + 2),
-        (0xC5, Some(0xBF)) if known == Contractions::AnyCaseAndLongS => Some(at + 2),
+    match (letter(at)?, letter(behind(at, 1))) {
+        (b's' | b't' | b'm' | b'd', _) => Some(behind(at, 1)),
+        (b'r' | b'v', Some(b'e')) | (b'l', Some(b'l')) => Some(behind(at, 2)),
+        (0xC5, Some(0xBF)) if known == Contractions::AnyCaseAndLongS => Some(behind(at, 2)),
         _ => None,
     }
 }

@@ -209,7 +209,7 @@ impl<'t> Pieces<'t> {
     fn piece(&mut self, end: usize) -> Option<&'t [u8]> {
         let piece = self.text.get(self.start..end).filter(|piece| !piece.is_empty())?;
         self.start = end;
-        self.last_cuts.at += 1;
+        self.last_cuts.at = self.last_cuts.at.wrapping_add(1); // `ends` are few, and behind them it is set anew
         Some(piece)
     }
 }

@@ -8,8 +8,8 @@ use super::ahead::Ahead;
 use super::chars::is_in;
 use super::ranges::HAN;
 use super::scan::{
-    Contractions, Set, ascii_class, ascii_letters, class, contraction, decode, first, is_wide, letters,
-    lines_or_white, run, skip, skip_all, small_letters, wide_run,
+    Contractions, Set, ascii_class, ascii_letters, behind, class, contraction, decode, first, is_wide,
+    letters, lines_or_white, run, skip, skip_all, small_letters, wide_run,
 };
 
 /// What is open in `CONTRACTIONS|[^\r\n\p{L}\p{N}]?WORD|\p{N}{1,max}| ?[rest]+TAIL|\s*[\r\n]+|\s+(?!\S)|\s+`.
@@ -176,7 +176,7 @@ impl Word {
         let (mut end, mut end_of_others) = (at, None);
         loop {
             match text.get(end) {
-                Some(b'A'..=b'Z') => end += 1,
+                Some(b'A'..=b'Z') => end = behind(end, 1),
                 Some(b'a'..=b'z') => return small_letters(text, end, self.set),
                 _ => match wide_run(text, end, self.set) {
                     // The second part is not empty if it need not be: it is the last one that goes with both.
@@ -207,7 +207,9 @@ impl Tail {
             Self::Nothing => at,
             Self::Newlines => skip_all(text, at, b"\r\n"),
             Self::NewlinesAndSlashes => skip_all(text, at, b"\r\n/"),
-            Self::NewlineOrSlash => at + usize::from(matches!(text.get(at), Some(b'\r' | b'\n' | b'/'))),
+            Self::NewlineOrSlash => {
+                behind(at, usize::from(matches!(text.get(at), Some(b'\r' | b'\n' | b'/'))))
+            }
         }
     }
 }

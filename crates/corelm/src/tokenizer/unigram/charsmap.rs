@@ -54,7 +54,7 @@ impl<'m> Charsmap<'m> {
     pub fn longest(&self, text: &[u8]) -> Option<(usize, &'m [u8])> {
         let mut node = base(self.unit(0)?);
         let mut longest = None;
-        for (len, &byte) in (1..).zip(text.iter().take(MAX_KEY_BYTES)) {
+        for (len, &byte) in (1..=MAX_KEY_BYTES).zip(text) {
             let Some(child) = self.child(node, byte) else { break };
             node = child.node;
             if child.is_key {
@@ -93,7 +93,8 @@ impl<'m> Charsmap<'m> {
 
     /// The first unit from which a lookup could leave the array or the replacements.
     fn damaged_unit(&self) -> Option<usize> {
-        (0u32..).zip(self.units).position(|(i, &bytes)| {
+        let mut units = (0..=u32::MAX).zip(self.units);
+        let damaged = units.find(|&(i, &bytes)| {
             let unit = u32::from_le_bytes(bytes);
             if unit & IS_VALUE != 0 && i != 0 {
                 return false;
@@ -102,7 +103,8 @@ impl<'m> Charsmap<'m> {
             let has_children_inside = self.unit(node | 0xFF).is_some();
             let has_value_inside = !is_key(unit) || self.replacement(node).is_some();
             !(has_children_inside && has_value_inside)
-        })
+        });
+        damaged.map(|(i, _)| i as usize)
     }
 
     fn unit(&self, i: u32) -> Option<u32> {

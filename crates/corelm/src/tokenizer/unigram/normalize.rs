@@ -1,6 +1,7 @@
 //! Normalization before a unigram model: replacements by the file's map, and spaces as U+2581.
 
 use super::charsmap::Charsmap;
+use crate::Token;
 use crate::arena::{Arena, Layout};
 use crate::error::ModelError;
 use crate::gguf::{Image, ValueType};
@@ -44,13 +45,13 @@ impl<'a, 'm> Normalizer<'a, 'm> {
         let mut slots = SlotsMut::new(n_bytes, arena)?;
         let mut budget = Budget::new(n_bytes, n_bytes);
         let mut is_ascii = true;
-        for (token, text) in (0..).zip(vocab.texts().strings()) {
+        for (token, text) in (0..=Token::MAX).zip(vocab.texts().strings()) {
             if vocab.kind(token) != TokenKind::UserDefined {
                 continue;
             }
             is_ascii &= text.is_ascii();
             let mut hash = TextHash::default();
-            for (len, &byte) in (1..).zip(text) {
+            for (len, &byte) in (1..=text.len()).zip(text) {
                 hash = hash.push(byte);
                 slots.insert(hash, token, len, &mut budget, |other| begins(vocab, other, text.get(..len)))?;
             }
@@ -121,7 +122,7 @@ impl<'a, 'm> Normalizer<'a, 'm> {
             hash = hash.push(byte);
             self.user_defined.find(hash, |token| begins(vocab, token, text.get(..len))).is_some()
         };
-        (1..).zip(text).take_while(|&part| begins_one(part)).count()
+        (1..=text.len()).zip(text).take_while(|&part| begins_one(part)).last().map_or(0, |(len, _)| len)
     }
 }
 
