@@ -1,27 +1,6 @@
 //! Whether a file is the one it should be: its SHA-256, compared before anything in it is believed.
 //!
-//! A model with a flipped bit is most often a valid model that says something else. Who knows the file's digest sees every
-//! such bit, before [`Image::parse`](super::Image::parse) and, the same way, whenever a core has nothing else to do:
-//!
-//! ```
-//! use core::num::NonZeroUsize;
-//! use corelm::Progress;
-//! use corelm::gguf::{Digest, Sha256, Verify};
-//!
-//! # let file = [7u8; 300];
-//! # let mut hash = Sha256::new();
-//! # hash.update(&file);
-//! # let known = hash.finish().to_string();
-//! let digest = Digest::from_hex(&known).ok_or("64 hexadecimal digits")?;
-//! let mut verify = Verify::new(&file, digest);
-//! verify.run()?; // all at once
-//!
-//! let slice = NonZeroUsize::new(64).unwrap(); // or bytes that take no longer than one may
-//! while verify.poll(slice)? == Progress::Pending {
-//!     // the kernel does something else
-//! }
-//! # Ok::<(), Box<dyn std::error::Error>>(())
-//! ```
+//! A model with a flipped bit is most often a valid model that says something else.
 
 mod sha256;
 
@@ -103,6 +82,27 @@ impl core::error::Error for WrongDigest {}
 ///
 /// The bytes must lie where neither a device nor another program can write: what is verified and changed afterwards is
 /// not verified.
+///
+/// Who knows a model's digest sees every changed bit before [`Image::parse`](super::Image::parse) and, the same way, whenever
+/// a core has nothing else to do:
+///
+/// ```
+/// use core::num::NonZeroUsize;
+/// use corelm::Progress;
+/// use corelm::gguf::{Digest, Verify};
+///
+/// # let file = *b"abc";
+/// # let known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+/// let digest = Digest::from_hex(known).ok_or("64 hexadecimal digits")?;
+/// let mut verify = Verify::new(&file, digest);
+/// verify.run()?; // all at once
+///
+/// let slice = NonZeroUsize::new(64).unwrap(); // as many bytes as there is time for
+/// while verify.poll(slice)? == Progress::Pending {
+///     // the kernel does something else
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Verify<'m> {
     file: &'m [u8],
