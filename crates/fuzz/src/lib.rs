@@ -6,8 +6,8 @@
 //! - `session.rs`: calls in any order, right and wrong, on a good model
 //!
 //! The top-level `fuzz/` gives them to libFuzzer; here nothing depends on it, so `tests/corpora.rs` replays what it found
-//! (`fuzz/corpora`, as `pack.rs` writes it) wherever tests run. `answer.rs` is what kernel and host must agree on; `files.rs` makes the files that fuzzing begins with, `input.rs`
-//! reads an input as choices.
+//! (`fuzz/corpora`, as `pack.rs` writes it) wherever tests run. `files.rs` makes the files that fuzzing begins with, `input.rs`
+//! reads an input as choices; `answer.rs` is what kernel and host must agree on.
 
 pub mod answer;
 mod files;

@@ -3,146 +3,24 @@
 //!
 //! An input begins with two bytes of choices, model and back-end; then come calls, a byte each, with their arguments.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
+mod world;
+
 use std::mem::MaybeUninit;
 use std::num::NonZeroU32;
 use std::ops::ControlFlow;
-use std::sync::OnceLock;
 
 use corelm::Token;
 use corelm::arena::Arena;
-use corelm::config::Config;
-use corelm::error::Error;
 use corelm::generate::{Event, GenerateError, GenerationConfig, Generator, StopReason};
-use corelm::gguf::Image;
-use corelm::kv_cache::KvType;
-use corelm::ops::cpu::Features;
-use corelm::ops::{Ops, Single, Workers};
-use corelm::plan::{MemoryPlan, SessionConfig};
-use corelm::sampler::{Sampler, SamplerError, SamplingConfig};
-use corelm::session::{Progress, Session, SessionError};
-use corelm::tokenizer::Tokenizer;
-use corelm::weights::Weights;
+use corelm::sampler::{SamplerError, SamplingConfig};
+use corelm::session::{Progress, SessionError};
 
 use crate::bits;
-use crate::files::{self, File};
 use crate::input::Input;
+use world::{Built, N_CTX, N_WORKERS, Turns, World, worlds};
 
-const N_CTX: usize = 14;
-const N_WORKERS: usize = 2;
 /// Texts that may end a generation.
 const STOPS: [&[&str]; 5] = [&[], &["a"], &["", "bb", "aab"], &[" "], &["ba", "abA", "A"]];
-
-/// A good model, and what is known of it.
-struct World {
-    image: Image<'static>,
-    config: Config,
-    plan: MemoryPlan,
-    ops: Vec<Ops>,
-}
-
-fn worlds() -> &'static [World] {
-    static WORLDS: OnceLock<Vec<World>> = OnceLock::new();
-    WORLDS.get_or_init(|| {
-        let sessions = [(5, KvType::F16), (1, KvType::F32), (32, KvType::F16), (3, KvType::F32)];
-        files::tiny_models()
-            .iter()
-            .map(File::bytes)
-            .zip(sessions)
-            .map(|(file, session)| World::new(file, session))
-            .collect()
-    })
-}
-
-impl World {
-    fn new(file: Vec<u8>, (n_batch, kv_type): (usize, KvType)) -> Self {
-        let image = Image::parse(file.leak()).expect("a good file");
-        let config = Config::from_image(&image).expect("a good model");
-        let session = SessionConfig { n_ctx: N_CTX, n_batch, kv_type, n_workers: N_WORKERS };
-        let plan = MemoryPlan::new(&image, &config, &session).expect("a possible session");
-        let ops = Ops::available(Features::detect_host()).collect();
-        Self { image, config, plan, ops }
-    }
-
-    /// The bits of the logits behind a sequence, one token at a time.
-    fn plain(&self, backend: usize, tokens: &[Token]) -> Vec<u32> {
-        thread_local! {
-            static PLAIN: RefCell<HashMap<(usize, usize), Plain>> = RefCell::default();
-        }
-        PLAIN.with_borrow_mut(|plain| {
-            let key = (std::ptr::from_ref(self).addr(), backend);
-            plain.entry(key).or_insert_with(|| Plain::new(self, backend)).logits(tokens).to_vec()
-        })
-    }
-
-    fn build<'a>(
-        &self,
-        arena: &mut Arena<'a>,
-        backend: usize,
-        workers: &'a dyn Workers,
-    ) -> Result<Built<'a>, Error> {
-        let weights = Weights::resolve(&self.image, &self.config, arena)?;
-        let tokenizer = Tokenizer::new(&self.image, arena)?;
-        let session = Session::new(self.ops[backend], workers, &self.config, weights, &self.plan, arena)?;
-        let sampler = Sampler::new(SamplingConfig::GREEDY, self.config.vocab_size, arena)?;
-        Ok(Built { tokenizer, session, sampler })
-    }
-}
-
-/// All that a caller holds.
-struct Built<'a> {
-    tokenizer: Tokenizer<'a, 'static>,
-    session: Session<'a, 'static>,
-    sampler: Sampler<'a>,
-}
-
-/// A session that nothing is done with but steps, and what it gave.
-struct Plain {
-    session: Session<'static, 'static>,
-    tokens: Vec<Token>,
-    known: HashMap<Vec<Token>, Vec<u32>>,
-}
-
-impl Plain {
-    fn new(world: &World, backend: usize) -> Self {
-        let region = vec![MaybeUninit::uninit(); world.plan.bytes()].leak();
-        let session = world.build(&mut Arena::new(region), backend, &Single).expect("as planned").session;
-        Self { session, tokens: vec![], known: HashMap::new() }
-    }
-
-    fn logits(&mut self, tokens: &[Token]) -> &[u32] {
-        if !self.known.contains_key(tokens) {
-            if self.known.len() > 20_000 {
-                self.known.clear();
-            }
-            if !tokens.starts_with(&self.tokens) {
-                self.session.reset();
-                self.tokens.clear();
-            }
-            for &token in &tokens[self.tokens.len()..] {
-                let logits = bits(self.session.step(token).expect("a good token"));
-                self.tokens.push(token);
-                self.known.insert(self.tokens.clone(), logits);
-            }
-        }
-        self.known.get(tokens).map_or(&[], Vec::as_slice)
-    }
-}
-
-/// So many workers in turn on one core, the last first.
-#[derive(Debug)]
-struct Turns(usize);
-
-impl Workers for Turns {
-    fn count(&self) -> usize {
-        self.0
-    }
-
-    fn run(&self, job: &(dyn Fn(usize) + Sync)) {
-        (0..self.0).rev().for_each(job);
-    }
-}
 
 /// Calls of every kind that end as they must, and some that do not come to an end.
 pub fn seeds() -> Vec<Vec<u8>> {
@@ -185,25 +63,6 @@ pub fn check(input: &[u8]) {
         }
         let choice = input.byte();
         world.refuses(backend, choice);
-    }
-}
-
-impl World {
-    /// What is too small, or too many, is refused.
-    fn refuses(&self, backend: usize, choice: u8) {
-        if choice % 4 == 1 {
-            let len = self.plan.bytes() - 1 - usize::from(choice) * self.plan.bytes() / 256;
-            let mut region = vec![MaybeUninit::uninit(); len];
-            let error = self.build(&mut Arena::new(&mut region), backend, &Single).err();
-            assert!(error.is_some_and(|error| error.code() == 10), "{len}: {error:?}");
-        }
-        if choice % 4 == 2 {
-            let mut region = vec![MaybeUninit::uninit(); self.plan.bytes()];
-            let too_many = Turns(N_WORKERS + usize::from(choice));
-            let error = self.build(&mut Arena::new(&mut region), backend, &too_many).err();
-            let (n_workers, planned) = (too_many.0, N_WORKERS);
-            assert_eq!(error, Some(SessionError::TooManyWorkers { n_workers, planned }.into()));
-        }
     }
 }
 
