@@ -95,9 +95,9 @@ impl<'a, 'm> ByteLevel<'a, 'm> {
     ) -> Result<usize, TokenizeError> {
         let n_certain = if part.ends { text.len() } else { self.pre.n_certain(text) };
         let first = out.len();
-        let mut at = 0;
+        let mut at = 0usize;
         for piece in self.pre.pieces(text) {
-            let end = at + piece.len();
+            let end = at.wrapping_add(piece.len()); // at most the length of the text
             if end > n_certain {
                 break;
             }

@@ -45,7 +45,7 @@ pub fn write_short(bytes: Short) -> Option<Short> {
     // Most pieces are printable ASCII but for the space that they may begin with.
     let (text, len) = bytes.bytes();
     let is_led = text as u8 == b' ';
-    let (word, word_len) = if is_led { (text >> 8, len.wrapping_sub(1)) } else { (text, len) };
+    let (word, word_len) = if is_led { (text >> 8, len.saturating_sub(1)) } else { (text, len) };
     if !is_printable(word, word_len) {
         return write_any(text, len);
     }
@@ -86,7 +86,7 @@ fn write_any(text: u128, len: usize) -> Option<Short> {
 #[inline]
 fn is_printable(text: u128, len: usize) -> bool {
     const ONES: u128 = u128::MAX / 0xFF;
-    let text = text | (ONES * 0x61) << (8 * len); // letters behind them
+    let text = text | (ONES * 0x61).unbounded_shl((len as u32).wrapping_mul(8)); // letters behind them
     let is_below = text.wrapping_sub(ONES * 0x21) & !text; // in the top bit of each byte
     let is_above = text.wrapping_add(ONES) | text;
     (is_below | is_above) & (ONES * 0x80) == 0
@@ -94,7 +94,7 @@ fn is_printable(text: u128, len: usize) -> bool {
 
 /// How many bytes `text`, as a vocabulary writes them, stands for: one for each character.
 pub fn n_bytes(text: &[u8]) -> usize {
-    text.iter().filter(|&byte| byte & 0xC0 != 0x80).count()
+    text.iter().filter(|&byte| byte & 0xC0 != 0x80).fold(0, |n: usize, _| n.saturating_add(1))
 }
 
 /// The byte that a character stands for.

@@ -156,7 +156,8 @@ impl<'s> PieceCache<'s> {
 
 /// A power of two, or none.
 fn n_entries(n_symbols: usize) -> usize {
-    if n_symbols == 0 { 0 } else { (n_symbols / 8).clamp(MIN_ENTRIES, MAX_ENTRIES).next_power_of_two() }
+    let n = (n_symbols / 8).clamp(MIN_ENTRIES, MAX_ENTRIES);
+    if n_symbols == 0 { 0 } else { n.checked_next_power_of_two().unwrap_or(MAX_ENTRIES) }
 }
 
 #[cfg(test)]

@@ -70,8 +70,9 @@ impl<'a, 'm> Merges<'a, 'm> {
         for ((text, made), rank) in list.strings().zip(made.iter_mut()).zip(0..list.len() as u32) {
             let bad = |fault| ModelError::BadVocab { fault, index: rank.into() };
             // A space may be the first character of the left part, never the last of it.
-            let space = text.iter().skip(1).position(|&b| b == b' ').ok_or(bad(VocabFault::MergeFormat))?;
-            let (left, right) = text.split_at_checked(space + 1).ok_or(bad(VocabFault::MergeFormat))?;
+            let space = (1..text.len()).find(|&at| text.get(at) == Some(&b' '));
+            let parts = space.and_then(|space| text.split_at_checked(space));
+            let (left, right) = parts.ok_or(bad(VocabFault::MergeFormat))?;
             let right =
                 right.get(1..).filter(|right| !right.is_empty()).ok_or(bad(VocabFault::MergeFormat))?;
             budget.spend(text.len() / 4, rank as usize)?;

@@ -94,7 +94,8 @@ impl Pre {
     /// Bytes of `text` at whose end at the latest, whatever follows the text, [`Pre::pieces`] has found the pieces of the
     /// whole: those that end up to there are certain.
     pub(super) fn n_certain(self, text: &[u8]) -> usize {
-        let n_runs = self.family.stages.iter().map(|stage| stage.looks_ahead()).sum();
+        let n_runs =
+            self.family.stages.iter().map(|stage| stage.looks_ahead()).fold(0, usize::saturating_add);
         certain::before_last_runs(text, n_runs)
     }
 

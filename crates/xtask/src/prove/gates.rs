@@ -10,18 +10,6 @@ use std::collections::BTreeSet;
 /// The import of an object that a panic can be reached in.
 const PANIC: &str = "corelm_panic_is_reachable";
 
-/// Functions whose arithmetic may still overflow as far as the compiler can see: the list is to become empty.
-const ALLOWED_OVERFLOWS: [&str; 8] = [
-    "<corelm::tokenizer::model::Model>::encode",
-    "<corelm::tokenizer::Tokenizer>::with_pre",
-    "<corelm::tokenizer::Tokenizer>::scratch",
-    "<corelm::tokenizer::Tokenizer>::scratch_layout",
-    "<corelm::tokenizer::byte_level::ByteLevel>::new",
-    "<corelm::tokenizer::sentence_piece::SentencePiece>::new",
-    "corelm::tokenizer::merges::n_score_slots",
-    "corelm::tokenizer::scratch::merge_by_heap",
-];
-
 /// Functions that may end in an instruction that traps, in the arm that the compiler puts behind all variants of a type of
 /// blocks, as their numbers are not consecutive; no value is there.
 const ALLOWED_TRAPS: [&str; 7] = [
@@ -76,31 +64,24 @@ impl Row {
     }
 }
 
-/// R1: no panic can be reached, apart from the listed functions.
+/// R1: no panic can be reached.
 pub fn panics(object: &Object) -> Row {
-    let what = format!("functions that a panic is called in, {}", object.target.name);
-    unlisted("R1", what, object, &[])
+    no_panic(format!("functions that a panic is called in, {}", object.target.name), object)
 }
 
-/// R1: no arithmetic overflows, apart from the listed functions, in an object built with checks of that.
+/// R1: no arithmetic overflows, in an object built with checks of that.
 pub fn overflows(object: &Object) -> Row {
-    let what = format!("the same with overflow checks, {}", object.target.name);
-    unlisted("R1", what, object, &ALLOWED_OVERFLOWS)
+    no_panic(format!("the same with overflow checks, {}", object.target.name), object)
 }
 
-/// Functions that call a panic and are not `allowed`; how many of the allowed do is told.
-fn unlisted(goal: &'static str, what: String, object: &Object, allowed: &[&str]) -> Row {
-    let is_allowed = |name: &str| allowed.iter().any(|allowed| name.starts_with(allowed));
-    let found = panicking(&object.functions);
-    let (listed, unlisted): (Vec<_>, Vec<_>) = found.into_iter().partition(|(name, _)| is_allowed(name));
-    let mut notes: Vec<String> =
-        unlisted.into_iter().map(|(from, to)| format!("{from} calls {to}")).collect();
+fn no_panic(what: String, object: &Object) -> Row {
+    let found = panicking(&object.functions).into_iter();
+    let mut notes: Vec<String> = found.map(|(from, to)| format!("{from} calls {to}")).collect();
     // The linker's word counts: an object that asks for the panic has one, whether or not the graph shows where.
-    if notes.is_empty() && listed.is_empty() && object.imports.iter().any(|import| import == PANIC) {
+    if notes.is_empty() && object.imports.iter().any(|import| import == PANIC) {
         notes.push("the object asks for the panic, of an unknown function".to_owned());
     }
-    let what = if listed.is_empty() { what } else { format!("{what} ({} listed)", listed.len()) };
-    Row::none(goal, what, notes)
+    Row::none("R1", what, notes)
 }
 
 /// R1: nothing traps but what is listed.

@@ -248,7 +248,7 @@ fn n_window(size: Size) -> usize {
 }
 
 fn n_ways(size: Size) -> usize {
-    size.reach.max(CHAR_BYTES).saturating_add(1).next_power_of_two()
+    size.reach.max(CHAR_BYTES).saturating_add(1).checked_next_power_of_two().unwrap_or(usize::MAX)
 }
 
 /// The characters of a text, the space before it and the place behind it. Their numbers fit in 32 bits.
