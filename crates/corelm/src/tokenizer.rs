@@ -4,7 +4,8 @@
 //! ```text
 //! file --Tokenizer::new--> index in the arena: text -> token (vocab), what the model needs beside; texts stay in the file
 //! text --specials--> tokens found whole, and fragments between them
-//!      gpt2, llama: --pre--> pieces --merges in scratch--> tokens     pieces: of a pre-tokenizer, or cut at spaces
+//!      gpt2, llama: --pre--> pieces --words--> tokens                 pre: or joints, where merges never cross
+//!                                   --merges in scratch--> tokens     words: pieces that are tokens as they are
 //!      bert:        --fold--> words --prefixes--> tokens              prefixes: the tokens that a text begins with
 //!      t5:          --normalize--> --prefixes, lattice in scratch--> tokens
 //!      rwkv:        --prefixes--> tokens
