@@ -2,8 +2,8 @@
 //!
 //! Texts are such that searches have most to do: one letter, spaces, random letters, bytes that are no UTF-8, digits, long
 //! words, beginnings of control tokens. Files have many keys, many strings, many layers, many tokens. What takes time in
-//! proportion to its input takes the same for each byte of a short one and of a long one; [`GROWTH_OF_A_WORD`] and
-//! [`GROWTH_OF_NAMES`] say what takes more, and why. Under `-icount shift=0` counts are
+//! proportion to its input takes the same for each byte of a short one and of a long one; `GROWTH_OF_A_WORD` and
+//! `GROWTH_OF_NAMES` say what takes more, and why. Under `-icount shift=0` counts are
 //! instructions and repeat.
 //!
 //! The vocabularies are synthetic ones, or, where there is an initial ramdisk, the one in it. `plant=square` looks at a
