@@ -4,7 +4,6 @@
 //! - [`CASES`]: what is timed, with shapes and targets, run by [`bench::run_benchmark_suite`] against any
 //!   [`bench::Clock`], or one by one by any [`bench::Bencher`];
 //! - [`synth`]: models with random weights and real tokenizers, for both;
-//! - [`digest`]: a name for many numbers, to compare them by;
 //! - [`mutate`]: what damages such a model, to see that nothing worse comes of it than an error.
 //!
 //! ```
@@ -28,7 +27,6 @@ pub mod bench;
 pub mod cases;
 pub mod conformance;
 mod data;
-pub mod digest;
 mod model;
 pub mod mutate;
 mod random;

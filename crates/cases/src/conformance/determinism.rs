@@ -8,13 +8,13 @@ use core::num::NonZeroU32;
 
 use corelm::Token;
 use corelm::arena::Arena;
+use corelm::gguf::{Digest, Sha256};
 use corelm::kv_cache::KvType;
 use corelm::ops::{Backend, Single, Workers};
 use corelm::session::{Progress, Session, SessionError};
 
 use super::Stand;
 use super::engine::{GOLDEN, PROMPT, WIDE_HEADS};
-use crate::digest::{Digest, Sha256};
 use crate::model;
 use crate::random::Random;
 use crate::synth::SynthConfig;
@@ -55,7 +55,7 @@ fn recorded(model: &str, family: &str) -> Option<Digest> {
     };
     let mut lines = RECORDED.lines().filter(|line| !line.starts_with('#')).filter_map(fields);
     let (_, _, hash) = lines.find(|&(name, backends, _)| (name, backends) == (model, family))?;
-    Some(Digest::parse(hash).expect("a hash in logits.txt"))
+    Some(Digest::from_hex(hash).expect("a hash in logits.txt"))
 }
 
 /// How the work on a prompt is cut.

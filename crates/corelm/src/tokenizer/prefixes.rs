@@ -6,7 +6,6 @@
 
 use super::hash::TextHash;
 use super::vocab::{TokenKind, Vocab};
-use crate::Token;
 use crate::arena::{Arena, Layout};
 use crate::error::{ArenaError, ModelError};
 use crate::gguf::limits::Limit;
@@ -54,7 +53,7 @@ impl<'a> Prefixes<'a> {
     ) -> Result<Self, ModelError> {
         let words = arena.alloc(n_words(vocab.n_bytes()), 0)?;
         let mut longest = 0usize;
-        for (token, text) in (0..=Token::MAX).zip(vocab.texts().strings()) {
+        for (token, text) in vocab.tokens() {
             if !is_found(vocab.kind(token)) {
                 continue;
             }

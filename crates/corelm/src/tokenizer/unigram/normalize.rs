@@ -1,7 +1,6 @@
 //! Normalization before a unigram model: replacements by the file's map, and spaces as U+2581.
 
 use super::charsmap::Charsmap;
-use crate::Token;
 use crate::arena::{Arena, Layout};
 use crate::error::ModelError;
 use crate::gguf::{Image, ValueType};
@@ -45,7 +44,7 @@ impl<'a, 'm> Normalizer<'a, 'm> {
         let mut slots = SlotsMut::new(n_bytes, arena)?;
         let mut budget = Budget::new(n_bytes, n_bytes);
         let mut is_ascii = true;
-        for (token, text) in (0..=Token::MAX).zip(vocab.texts().strings()) {
+        for (token, text) in vocab.tokens() {
             if vocab.kind(token) != TokenKind::UserDefined {
                 continue;
             }
