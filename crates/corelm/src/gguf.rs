@@ -7,6 +7,7 @@
 mod cursor;
 mod digest;
 pub mod limits;
+mod order;
 mod tensor;
 mod value;
 pub mod writer;
@@ -18,6 +19,7 @@ pub use value::{Array, Value, ValueType};
 use crate::error::ModelError;
 use core::num::NonZeroU32;
 use cursor::Cursor;
+use order::{first_repeated, for_each_in_order};
 use tensor::RawInfo;
 use value::ArrayEnds;
 
@@ -47,7 +49,7 @@ impl<'m> Image<'m> {
     /// Checks a whole file: header, every key and value, every tensor info; sizes, offsets and alignment of all data,
     /// which lies in the file without overlap; no key and no name twice. Reads no byte of tensor data.
     ///
-    /// Time is in proportion to the metadata and to the squares of the limited counts of keys and tensors.
+    /// Time is in proportion to the metadata, and to that again for each 448 keys or tensors, which are limited.
     ///
     /// # Errors
     ///
@@ -85,24 +87,39 @@ impl<'m> Image<'m> {
         Ok(image)
     }
 
-    /// Reads the keys for the first time, growing `n_keys` over those that are known to differ.
+    /// Reads the keys for the first time, and finds the first that is there twice.
     fn read_keys(&mut self, cursor: &mut Cursor<'m>, n_keys: u32) -> Result<(), ModelError> {
         const LEAST_BYTES: u64 = 8 + 4 + 1; // an empty key, a type, a byte
         cursor.expect(n_keys.into(), LEAST_BYTES)?;
-        for n_before in 0..n_keys {
-            let offset = cursor.offset();
-            let key = cursor.name(limits::KEY_BYTES)?;
-            self.n_keys = n_before;
-            if self.get(key).is_some() {
-                return Err(ModelError::DuplicateKey { offset });
-            }
-            let value = self.ends.read_first(cursor)?;
-            if key == ALIGNMENT_KEY {
-                self.alignment = alignment(value)?;
-            }
+        // What is wrong behind a key that is there twice is not the first thing that is.
+        let read = (0..n_keys).try_for_each(|_| self.read_key(cursor));
+        let repeated = first_repeated(|| self.keys(), |place| self.metadata.at(place).string().ok());
+        if let Some((second, _)) = repeated {
+            return Err(ModelError::DuplicateKey { offset: second.into() });
         }
-        self.n_keys = n_keys;
+        read
+    }
+
+    /// Reads the next key, which counts from then on, and its value.
+    fn read_key(&mut self, cursor: &mut Cursor<'m>) -> Result<(), ModelError> {
+        let key = cursor.name(limits::KEY_BYTES)?;
+        self.n_keys = self.n_keys.wrapping_add(1);
+        let value = self.ends.read_first(cursor)?;
+        if key == ALIGNMENT_KEY {
+            self.alignment = alignment(value)?;
+        }
         Ok(())
+    }
+
+    /// Where keys stand, and their bytes. The last value may be one that cannot be read.
+    fn keys(&self) -> impl Iterator<Item = (u32, &'m [u8])> + use<'m> {
+        let (mut cursor, ends, mut is_first) = (self.metadata, self.ends, true);
+        (0..self.n_keys).map_while(move |_| {
+            if !core::mem::take(&mut is_first) {
+                Value::read(&mut cursor, &ends).ok()?;
+            }
+            Some((cursor.place(), cursor.string().ok()?))
+        })
     }
 
     /// Checks that each tensor is aligned and within the file.
@@ -124,27 +141,38 @@ impl<'m> Image<'m> {
     }
 
     fn check_names(&self) -> Result<(), ModelError> {
-        for (second, name) in (0..self.n_tensors).zip(self.names()) {
-            if let Some(first) = (0..second).zip(self.names()).find(|before| before.1 == name) {
-                return Err(ModelError::DuplicateTensor { first: first.0, second });
-            }
-        }
-        Ok(())
+        let name_at = |place| self.infos.at(place).string().ok();
+        let Some((second, first)) = first_repeated(|| self.names(), name_at) else { return Ok(()) };
+        Err(ModelError::DuplicateTensor { first: self.index_of(first), second: self.index_of(second) })
     }
 
+    /// Checks that none begins before the end of another, in the order of their beginnings.
     fn check_overlaps(&self) -> Result<(), ModelError> {
-        for second in self.raw_infos() {
-            for first in self.raw_infos().take_while(|first| first.index < second.index) {
-                let apart = match (first.range(), second.range()) {
-                    (Some(a), Some(b)) => a.end <= b.start || b.end <= a.start,
-                    _ => false,
-                };
-                if !apart {
-                    return Err(ModelError::Overlap { first: first.index, second: second.index });
+        let info_at = |place| RawInfo::read(&mut self.infos.at(place), 0).ok();
+        let infos = || {
+            let mut cursor = self.infos;
+            (0..self.n_tensors).map_while(move |index| {
+                let place = cursor.place();
+                Some((place, RawInfo::read(&mut cursor, index).ok()?.offset))
+            })
+        };
+        let (mut before, mut end, mut overlap) = (0, 0, None);
+        for_each_in_order(
+            infos,
+            |place| info_at(place).map(|info| info.offset),
+            |place| {
+                let Some(range) = info_at(place).and_then(|info| info.range()) else { return };
+                if range.start < end && overlap.is_none() {
+                    overlap = Some((before, place));
                 }
-            }
-        }
-        Ok(())
+                if range.end > end {
+                    (before, end) = (place, range.end);
+                }
+            },
+        );
+        let Some((one, other)) = overlap else { return Ok(()) };
+        let (first, second) = (self.index_of(one.min(other)), self.index_of(one.max(other)));
+        Err(ModelError::Overlap { first, second })
     }
 
     /// Version of the format, 2 or 3.
@@ -257,9 +285,15 @@ impl<'m> Image<'m> {
         self.tensors().find(|tensor| tensor.name == name)
     }
 
-    fn names(&self) -> impl Iterator<Item = &'m [u8]> + use<'m> {
+    /// Where tensor infos stand, and their names.
+    fn names(&self) -> impl Iterator<Item = (u32, &'m [u8])> + use<'m> {
         let mut cursor = self.infos;
-        (0..self.n_tensors).map_while(move |_| RawInfo::read_name(&mut cursor).ok())
+        (0..self.n_tensors).map_while(move |_| Some((cursor.place(), RawInfo::read_name(&mut cursor).ok()?)))
+    }
+
+    /// The number of the tensor whose info stands at `place`.
+    fn index_of(&self, place: u32) -> u32 {
+        (0..).zip(self.names()).find(|(_, (at, _))| *at == place).map_or(0, |found| found.0)
     }
 
     fn raw_infos(&self) -> impl Iterator<Item = RawInfo<'m>> + use<'m> {

@@ -20,6 +20,20 @@ impl<'m> Cursor<'m> {
         self.offset
     }
 
+    /// The same in 32 bits, in which every offset in the metadata fits.
+    pub fn place(&self) -> u32 {
+        u32::try_from(self.offset).unwrap_or(u32::MAX)
+    }
+
+    /// At a place behind this one; at the end where there are no such bytes.
+    pub fn at(mut self, place: u32) -> Self {
+        let n = u64::from(place).saturating_sub(self.offset);
+        if self.bytes(n).is_err() {
+            self.rest = &[];
+        }
+        self
+    }
+
     /// Bytes left.
     pub fn left(&self) -> u64 {
         self.rest.len() as u64
