@@ -3,6 +3,7 @@
 //! `cargo xtask test` compares what [`engine`] prints with the bound that `cargo xtask prove` finds without running anything.
 
 use core::arch::asm;
+use core::fmt;
 use core::hint::black_box;
 use core::num::NonZeroU32;
 use core::ops::ControlFlow;
@@ -20,10 +21,9 @@ use corelm::session::Session;
 use corelm::tokenizer::{Specials, Tokenizer};
 use corelm::weights::Weights;
 
-use crate::args::ModelSource;
 use crate::board::Context;
 use crate::model::{self, EngineError};
-use crate::println;
+use crate::{modes, println};
 
 /// Bytes that are painted: far more than any call should use, and a part of the kernel's stack.
 const PAINTED: usize = 48 * 1024;
@@ -90,25 +90,34 @@ fn planted() {
     black_box(&mut [1u8; PLANTED]);
 }
 
-/// Prints what the calls of a generation take, and of the tokenizer with hostile texts.
+/// Prints what the calls take that load the model, that a generation needs, and the tokenizer with hostile texts.
+///
+/// A model of the initial ramdisk may be refused.
 pub fn engine(context: &Context) {
     match measure(context) {
         Ok(()) => {}
         Err(EngineError::NoDemo) => println!("stack: no model"),
+        Err(error) if context.machine.initrd.is_some() => println!("stack: refused, {error}"),
         Err(error) => panic!("{error}"),
     }
 }
 
+/// What `call` gives; prints the bytes of stack that it took.
+fn told<T>(what: fmt::Arguments<'_>, call: impl FnOnce() -> T) -> T {
+    let (mut call, mut result) = (Some(call), None);
+    let deepest = depth_of(&mut || result = call.take().map(|call| call()));
+    println!("stack {what} {deepest}");
+    result.expect("depth_of calls once")
+}
+
 fn measure(context: &Context) -> Result<(), EngineError> {
-    let bytes = model::bytes(context, ModelSource::Demo)?;
-    let image = Image::parse(bytes)?;
-    let config = Config::from_image(&image)?;
+    let bytes = model::bytes(context, modes::source(context))?;
+    println!(); // the name of the test stands at the line's beginning
+    let image = told(format_args!("parse"), || Image::parse(bytes))?;
+    let config = told(format_args!("config"), || Config::from_image(&image))?;
     for kv_type in [KvType::F32, KvType::F16, KvType::Q8_0] {
-        let wanted = SessionConfig { n_ctx: 64, n_batch: 16, kv_type, n_workers: 1 };
-        let mut plan = MemoryPlan::new(&image, &config, &wanted);
-        let deepest = depth_of(&mut || plan = MemoryPlan::new(&image, &config, &wanted));
-        println!("stack plan {deepest}");
-        let plan = plan?;
+        let wanted = SessionConfig { n_ctx: 64.min(config.n_ctx_train), n_batch: 16, kv_type, n_workers: 1 };
+        let plan = told(format_args!("plan"), || MemoryPlan::new(&image, &config, &wanted))?;
         for ops in model::backends() {
             let deepest = generate(ops, &image, &config, &plan)?;
             println!("stack generate/{kv_type:?}/{} {deepest}", ops.backend().name());
@@ -121,9 +130,10 @@ fn measure(context: &Context) -> Result<(), EngineError> {
 fn generate(ops: Ops, image: &Image<'_>, config: &Config, plan: &MemoryPlan) -> Result<usize, EngineError> {
     let mut region = model::block(plan.bytes())?;
     let mut arena = Arena::new(region.bytes());
-    let weights = Weights::resolve(image, config, &mut arena)?;
-    let tokenizer = Tokenizer::new(image, &mut arena)?;
-    let mut session = Session::new(ops, &Single, config, weights, plan, &mut arena)?;
+    let weights = told(format_args!("weights"), || Weights::resolve(image, config, &mut arena))?;
+    let tokenizer = told(format_args!("tokenizer"), || Tokenizer::new(image, &mut arena))?;
+    let mut session =
+        told(format_args!("session"), || Session::new(ops, &Single, config, weights, plan, &mut arena))?;
     let mut sampler = Sampler::new(SamplingConfig::GREEDY, config.vocab_size, &mut arena)?;
 
     let n_tokens = HOSTILE_BYTES + 2;
@@ -134,11 +144,9 @@ fn generate(ops: Ops, image: &Image<'_>, config: &Config, plan: &MemoryPlan) -> 
     let mut scratch = tokenizer.scratch(HOSTILE_BYTES, &mut arena)?;
     for (what, piece) in HOSTILE {
         text.iter_mut().zip(piece.iter().cycle()).for_each(|(to, from)| *to = *from);
-        let mut encoded = Ok(0);
-        let deepest =
-            depth_of(&mut || encoded = tokenizer.encode(text, Specials::Never, &mut scratch, tokens));
-        println!("stack encode/{what} {deepest}");
-        encoded?;
+        told(format_args!("encode/{what}"), || {
+            tokenizer.encode(text, Specials::Never, &mut scratch, tokens)
+        })?;
     }
 
     let prompt = tokens.get(..20).unwrap_or_default();

@@ -7,6 +7,7 @@ use core::alloc::{GlobalAlloc, Layout};
 use core::mem::{MaybeUninit, align_of};
 use core::ops::Range;
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use linked_list_allocator::Heap;
 
@@ -14,12 +15,32 @@ use crate::lock::Lock;
 
 struct KernelHeap(Lock<Heap>);
 
+/// How many blocks are still given before one is refused; none is where it is `usize::MAX`.
+static UNTIL_REFUSED: AtomicUsize = AtomicUsize::new(usize::MAX);
+
+/// Refuses the block behind the next `n`, once, as if there were no memory for it: so that what then happens can be tested.
+pub fn refuse_behind(n: usize) {
+    UNTIL_REFUSED.store(n, Ordering::Relaxed);
+}
+
+/// Whether this block is the one to refuse.
+fn is_refused() -> bool {
+    let until = UNTIL_REFUSED.load(Ordering::Relaxed);
+    if until != usize::MAX {
+        UNTIL_REFUSED.store(until.wrapping_sub(1), Ordering::Relaxed);
+    }
+    until == 0
+}
+
 #[global_allocator]
 static HEAP: KernelHeap = KernelHeap(Lock::new(Heap::empty()));
 
 // SAFETY: every block comes from `Heap`, which hands out each byte of its region once until it comes back.
 unsafe impl GlobalAlloc for KernelHeap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if is_refused() {
+            return core::ptr::null_mut();
+        }
         self.0.with(|heap| heap.allocate_first_fit(layout).map_or(core::ptr::null_mut(), NonNull::as_ptr))
     }
 

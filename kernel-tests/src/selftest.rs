@@ -1,16 +1,22 @@
 //! What the kernel promises the engine, checked on the machine itself: part of `mode=test`.
 
 use alloc::alloc::{Layout, alloc, dealloc};
+use core::ops::ControlFlow;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use aarch64_cpu::registers::{MPIDR_EL1, Readable};
+use corelm::generate::GenerationConfig;
 use corelm::ops::Workers;
+use corelm::tokenizer::Specials;
 
+use crate::args::ModelSource;
 use crate::board::Context;
 use crate::boot;
 use crate::counter::{CycleCounter, Timer};
 use crate::depth;
 use crate::exceptions::try_read;
+use crate::heap;
+use crate::model::{Engine, EngineError, with_engine};
 use crate::syndrome::Direction;
 
 /// One check; it panics when the promise is broken.
@@ -28,6 +34,7 @@ pub const TESTS: &[SelfTest] = &[
     SelfTest { name: "counters_go_up", run: counters_go_up },
     SelfTest { name: "heap_blocks_are_aligned_and_apart", run: heap_blocks_are_aligned_and_apart },
     SelfTest { name: "heap_refuses_what_it_has_not", run: heap_refuses_what_it_has_not },
+    SelfTest { name: "each_block_that_is_refused_is_an_error", run: each_block_that_is_refused_is_an_error },
     SelfTest { name: "a_deep_frame_is_seen", run: depth::a_deep_frame_is_seen },
     SelfTest { name: "engine_tells_its_stack", run: depth::engine },
     SelfTest { name: "each_part_runs_once_on_its_own_core", run: each_part_runs_once_on_its_own_core },
@@ -85,6 +92,29 @@ fn heap_refuses_what_it_has_not(context: &Context) {
     let layout = Layout::from_size_align(context.machine.ram_bytes(), 64).expect("a valid layout");
     // SAFETY: the layout is not empty.
     assert!(core::hint::black_box(unsafe { alloc(layout) }).is_null(), "the heap is larger than memory");
+}
+
+/// A model is loaded and asked with one block after the other refused: an error, nothing lost, and the next time it works.
+fn each_block_that_is_refused_is_an_error(context: &Context) {
+    let until = GenerationConfig { max_tokens: 2, stop: &[], ignores_eog: true };
+    let ask = |engine: &mut Engine<'_, '_>| {
+        engine.generate("kernel", Specials::Never, until, &mut |_| ControlFlow::Continue(())).map(|_| ())
+    };
+    let used = heap::usage().used_bytes;
+    let mut n_refused = 0;
+    loop {
+        heap::refuse_behind(n_refused);
+        let answer = with_engine(context, ModelSource::Demo, ask).flatten();
+        heap::refuse_behind(usize::MAX);
+        assert_eq!(heap::usage().used_bytes, used, "bytes are lost behind block {n_refused}");
+        match answer {
+            Ok(()) => break,
+            Err(EngineError::NoDemo) => return,
+            Err(EngineError::Memory { .. }) => n_refused += 1,
+            Err(error) => panic!("block {n_refused} is refused, and: {error}"),
+        }
+    }
+    assert!(n_refused >= 2, "a model takes at least two blocks");
 }
 
 fn each_part_runs_once_on_its_own_core(context: &Context) {

@@ -159,6 +159,10 @@ fn infer(context: &Context, engine: Option<&mut Engine<'_, '_>>, text: &str) {
     let config = GenerationConfig { max_tokens: context.args.n, stop: &[], ignores_eog: false };
     let result = engine.generate(text, Specials::Never, config, &mut |event| {
         if let generate::Event::Text(text) = event {
+            // A heap that is full cuts the answer; asking it without `try_` would be a panic.
+            if whole.try_reserve(text.len()).is_err() {
+                return ControlFlow::Break(());
+            }
             whole.push_str(text);
         }
         if console::is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

@@ -186,7 +186,10 @@ fn a_turned_bit_is_an_answer_or_an_error_and_reset_heals() {
             });
         }
     }
-    println!("{n_same} answers were the same, {n_other} others, {n_errors} errors");
+    let n = n_same + n_other + n_errors;
+    println!(
+        "figure R13 arena: {n} bits flipped: {n_same} answers the same, {n_other} others, {n_errors} errors; all healed"
+    );
     assert!(n_same > 0 && n_other > n_flips / 20, "the flips reach nothing");
 }
 

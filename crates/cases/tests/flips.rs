@@ -19,7 +19,7 @@ fn flips_in_weights_end_with_tokens_or_an_error() {
         addresses.min().unwrap() - file.as_ptr().addr()
     };
     let begins: Vec<usize> = models.iter().map(|file| begin(file)).collect();
-    let ends = run_all("flips in weights", 4_000, &|seed, file| {
+    let ends = run_all("R14 weights", 4_000, &|seed, file| {
         let of = seed as usize % models.len();
         file.clear();
         file.extend_from_slice(&models[of]);

@@ -171,8 +171,9 @@ fn with_spaces(text: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Runs `body` with a check of each vocabulary.
-fn with_checks(body: impl Fn(&mut Check<'_, '_, '_, '_>)) {
+/// Runs `body` with a check of each vocabulary; gives the number of texts.
+fn with_checks(body: impl Fn(&mut Check<'_, '_, '_, '_>)) -> usize {
+    let mut n_texts = 0;
     let files = [
         ("gpt2", byte_level("gpt-2", CONTROL), Back::Exact),
         ("gpt2, names as text", byte_level("gpt-2", NORMAL), Back::Exact),
@@ -203,21 +204,25 @@ fn with_checks(body: impl Fn(&mut Check<'_, '_, '_, '_>)) {
             let ids = vec![0; LONGEST + 8];
             let mut check = Check { name, tokenizer, back, scratch, ids, n_texts: 0 };
             body(&mut check);
-            println!("{name}: {} texts", check.n_texts);
+            n_texts += check.n_texts;
         })
         .unwrap();
     }
+    n_texts
 }
 
 #[test]
 #[cfg_attr(miri, ignore = "many texts")]
 fn every_text_of_up_to_two_bytes_is_text() {
-    with_checks(|check| {
+    let n = with_checks(|check| {
         check.check(b"");
         (0..=255).for_each(|a| check.check(&[a]));
         (0..=u16::MAX).for_each(|ab| check.check(&ab.to_be_bytes()));
         assert_eq!(check.n_texts, 1 + 256 + 65_536);
     });
+    println!(
+        "figure R17 texts: {n} texts, all of up to 2 bytes on 8 vocabularies: none a control token, all come back"
+    );
 }
 
 /// The names of control tokens, whole, cut at every point, with every byte changed, doubled, and one inside another.

@@ -1,6 +1,8 @@
 //! Files made to break loaders (`../shared/bad-gguf`), given to the kernel: each is answered as on the host, to the code of the
 //! error, and the kernel goes on.
 
+use crate::boots;
+use crate::figures;
 use crate::process::{self, cargo, logged};
 use crate::qemu::{Boot, Cpu};
 use crate::steps::Outcome;
@@ -14,6 +16,8 @@ use std::time::Duration;
 
 const PROMPT: &str = "the cat and";
 const N_TOKENS: &str = "8";
+/// The kernel's test that paints the stack.
+const PAINTED: &str = "engine_tells_its_stack";
 /// At least so many are compared, or the corpus is not what it was.
 const LEAST: usize = 100;
 
@@ -38,7 +42,33 @@ pub fn are_answered_as_on_the_host(image: &Path) -> Result<Outcome> {
         }
     }
     ensure!(wrong.is_empty(), "{} answers differ:\n{}", wrong.len(), wrong.join("\n"));
+    let told = format!("{} files on cortex-a72: text or error as on the host, to its code", files.len());
+    figures::note("R2", "QEMU", told);
     Ok(Outcome::Noted(files.len(), format!("{n_refused} of them refused")))
+}
+
+/// One boot for each file: whatever it is, loading it and asking it take no more of the stack than is proved.
+///
+/// # Errors
+///
+/// When a call takes more, or the kernel does not end well.
+pub fn stay_within_the_stack(image: &Path) -> Result<Outcome> {
+    let Some(shared) = workspace::shared()? else { return Ok(Outcome::Skipped("no ../shared".to_owned())) };
+    let files = files(&shared.join("bad-gguf"))?;
+    let mut deepest = 0;
+    for file in &files {
+        let boot = Boot {
+            initrd: Some(file.clone()),
+            timeout: Duration::from_secs(60),
+            ..Boot::new(Cpu::CortexA72, format!("mode=test filter={PAINTED}"))
+        };
+        let printed = boot.checked(image)?;
+        ensure!(printed.contains("stack parse "), "{}: no stack is told\n{printed}", file.display());
+        deepest = deepest.max(boots::deepest(&printed)?);
+    }
+    let told = format!("{deepest} bytes at most, of loading and asking {} files (cortex-a72)", files.len());
+    figures::note("R8", "painted, bad files", told);
+    Ok(Outcome::Passed(files.len()))
 }
 
 /// The good models and the bad ones. An empty file is left out: to QEMU it is no ramdisk.

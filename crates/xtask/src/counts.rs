@@ -3,6 +3,7 @@
 //! Valgrind knows AVX2 and no AVX-512, so the counts are those of the portable and the AVX2 back-end, whatever the CPU.
 
 use crate::baseline::{self, Baseline};
+use crate::figures;
 use crate::process::{self, cargo, logged};
 use crate::setup::Toolchain;
 use crate::steps::Outcome;
@@ -12,6 +13,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+
+/// The case whose name ends with the bytes it hashes.
+const DIGEST: &str = "verify/sha256/";
 
 /// The recorded counts.
 const NAME: &str = "x86-64";
@@ -69,6 +73,14 @@ fn count() -> Result<Baseline> {
         }
     }
     ensure!(!counts.is_empty(), "callgrind counted nothing");
+    let digest = counts.iter().find_map(|(case, count)| Some((case.strip_prefix(DIGEST)?, count)));
+    if let Some((Ok(bytes), count)) = digest.map(|(bytes, count)| (bytes.parse::<f64>(), count)) {
+        figures::note(
+            "R14",
+            "cost",
+            format!("{:.1} instructions for each byte of SHA-256, x86-64", count / bytes),
+        );
+    }
     Ok(Baseline::from_counts(counts, &baseline::rustc_version(Toolchain::Rustup)?))
 }
 

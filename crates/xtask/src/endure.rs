@@ -5,6 +5,7 @@
 //! - the instructions for each byte of hostile texts and files (`bounds.rs`)
 
 use crate::baseline::{self, Baseline};
+use crate::figures;
 use crate::json_lines;
 use crate::kernel::{self, Board};
 use crate::process;
@@ -14,6 +15,7 @@ use crate::steps::Outcome;
 use crate::workspace;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
+use serde_json::Value;
 use std::path::Path;
 use std::time::Duration;
 
@@ -22,6 +24,8 @@ const VOCABULARIES: [&str; 3] = ["unigram", "word-piece", "rwkv"];
 
 /// Calls to interrupt for each back-end, in `cargo xtask test`.
 pub const CALLS: u32 = 600;
+/// Calls to interrupt by default.
+const MOST_CALLS: u32 = 11_000;
 
 /// What is planted, by the mode that must find it, and what it then says.
 const PLANTS: [(&str, &str, &str); 6] = [
@@ -40,7 +44,7 @@ pub struct Options {
     #[arg(long, value_enum, default_value_t = Cpu::Max)]
     cpu: Cpu,
     /// Calls to interrupt, for each back-end, and again with an SError in each
-    #[arg(long, value_name = "N", default_value_t = 11_000)]
+    #[arg(long, value_name = "N", default_value_t = MOST_CALLS)]
     calls: u32,
     /// Record the counts of steps, slices, texts and files
     #[arg(long)]
@@ -56,7 +60,7 @@ pub fn run(options: &Options) -> Result<()> {
     let toolchain = setup::for_kernel()?;
     let image = kernel::build(toolchain, Board::Virt, true)?;
     for mode in ["interrupts", "faults"] {
-        boot(options.cpu, &format!("mode={mode} n={}", options.calls)).echoed(&image)?;
+        println!("{}", places(&image, options.cpu, mode, options.calls)?.1);
     }
     for (name, counted) in [
         (work_name(options.cpu), count_work(&image, options.cpu, toolchain)?),
@@ -71,13 +75,24 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// As many interrupts and SErrors as docs/ASSURANCE.md asks for.
+///
+/// # Errors
+///
+/// As [`interrupts`].
+pub fn long(cpu: Cpu) -> Result<Outcome> {
+    let image = kernel::build(setup::for_kernel()?, Board::Virt, true)?;
+    endured(&image, cpu, "interrupts", MOST_CALLS)?;
+    endured(&image, cpu, "faults", MOST_CALLS)
+}
+
 /// Interrupts the engine.
 ///
 /// # Errors
 ///
 /// When the kernel says that it did not stand it.
 pub fn interrupts(image: &Path, cpu: Cpu) -> Result<Outcome> {
-    places(image, cpu, "interrupts")
+    endured(image, cpu, "interrupts", CALLS)
 }
 
 /// Interrupts the engine with an SError behind each interrupt.
@@ -86,7 +101,7 @@ pub fn interrupts(image: &Path, cpu: Cpu) -> Result<Outcome> {
 ///
 /// When the kernel says that it did not stand it.
 pub fn faults(image: &Path, cpu: Cpu) -> Result<Outcome> {
-    places(image, cpu, "faults")
+    endured(image, cpu, "faults", CALLS)
 }
 
 /// Instructions of every token's step, and of steps and slices of a context.
@@ -135,22 +150,63 @@ fn boot(cpu: Cpu, line: &str) -> Boot {
     Boot { icount: true, has_el2: line.contains("mode=faults"), timeout, ..Boot::new(cpu, line) }
 }
 
-fn places(image: &Path, cpu: Cpu, mode: &str) -> Result<Outcome> {
-    let printed = boot(cpu, &format!("mode={mode} n={CALLS}")).checked(image)?;
+/// The step of a mode, and its figure.
+fn endured(image: &Path, cpu: Cpu, mode: &str, calls: u32) -> Result<Outcome> {
+    let (n_backends, told) = places(image, cpu, mode, calls)?;
+    let (goal, measure) = if mode == "faults" { ("R13", "SErrors") } else { ("R12", "places") };
+    figures::note(goal, measure, told.clone());
+    Ok(Outcome::Noted(n_backends, told))
+}
+
+/// The number of back-ends, and the least places that one was interrupted at.
+fn places(image: &Path, cpu: Cpu, mode: &str, calls: u32) -> Result<(usize, String)> {
+    let printed = boot(cpu, &format!("mode={mode} n={calls}")).checked(image)?;
     let rows = json_lines::objects(&printed)?;
-    let n = |row: &serde_json::Value, key: &str| row[key].as_u64().with_context(|| format!("no `{key}`"));
     let backends: Vec<&str> = rows.iter().filter_map(|row| row["interrupted"].as_str()).collect();
     ensure!(backends == cpu.backends(), "not the back-ends {:?}: {printed}", cpu.backends());
-    let mut sum = 0;
-    for row in &rows {
-        sum += n(row, "places")?;
+    let least = |key: &str| rows.iter().filter_map(|row| row[key].as_u64()).min();
+    let n_places = least("places").context("no places")?;
+    let mut told =
+        format!("{n_places} places in a token, on each of {} ({})", backends.join(", "), cpu.name());
+    if mode == "faults" {
+        let n_poisoned = least("poisoned").context("no calls given up")?;
+        told += &format!("; {n_poisoned} calls given up, all found poisoned");
     }
-    Ok(Outcome::Noted(backends.len(), format!("{sum} places")))
+    Ok((backends.len(), told))
 }
 
 fn count_work(image: &Path, cpu: Cpu, toolchain: Toolchain) -> Result<Baseline> {
     let printed = boot(cpu, "mode=work").checked(image)?;
+    tell_work(&json_lines::objects(&printed)?);
     Baseline::from_rows(&printed, &baseline::rustc_version(toolchain)?)
+}
+
+/// How far apart the counts of tokens and of steps are, and the most that a slice takes.
+fn tell_work(rows: &[Value]) {
+    // Of the portable back-end, or of the others.
+    let rows = |what: &str, is_scalar: bool| {
+        let split = rows.iter().filter_map(|row| Some((row["case"].as_str()?.split_once('/')?, row)));
+        let chosen = split.filter(move |((case, of), _)| *case == what && (*of == "scalar") == is_scalar);
+        chosen
+            .filter_map(|(_, row)| Some((row["min"].as_f64()?, row["median"].as_f64()?)))
+            .collect::<Vec<_>>()
+    };
+    let spread = |what: &str, is_scalar: bool| {
+        rows(what, is_scalar).iter().map(|(least, most)| most / least).fold(1.0, f64::max)
+    };
+    for (measure, is_scalar) in [("NEON", false), ("scalar", true)] {
+        let ratio = spread("token", is_scalar);
+        let told = format!("the most instructions of a token are {ratio:.4} times the least, over all 512");
+        figures::note("R10", measure, told);
+    }
+    let ratio = spread("step", false).max(spread("step", true));
+    let slice = |is_scalar| rows("slice", is_scalar).iter().map(|(_, most)| *most).fold(0.0, f64::max);
+    let told = format!(
+        "the most of a step are {ratio:.2} times the least, over 64; a slice of one unit takes at most {} instructions (NEON), {} (scalar)",
+        slice(false),
+        slice(true)
+    );
+    figures::note("R9", "steps", told);
 }
 
 fn count_bounds(image: &Path, toolchain: Toolchain) -> Result<Baseline> {
@@ -160,7 +216,23 @@ fn count_bounds(image: &Path, toolchain: Toolchain) -> Result<Baseline> {
         let boot = Boot { initrd: Some(file), ..boot(Cpu::Max, "mode=bounds") };
         printed += &boot.checked(image)?.replace("/initrd/", &format!("/{name}/"));
     }
+    tell_bounds(&json_lines::objects(&printed)?);
     Baseline::from_rows(&printed, &baseline::rustc_version(toolchain)?)
+}
+
+/// How much more a byte of a long text or file takes than one of a short one.
+fn tell_bounds(rows: &[Value]) {
+    let grown = |row: &Value| Some((row["case"].as_str()?.to_owned(), row["growth"].as_f64()? / 100.0));
+    let rows: Vec<(String, f64)> = rows.iter().filter_map(grown).collect();
+    let (files, texts): (Vec<_>, Vec<_>) = rows.into_iter().partition(|(case, _)| case.starts_with("load/"));
+    for (measure, of) in [("texts", texts), ("files", files)] {
+        let Some((case, worst)) = of.iter().max_by(|one, other| one.1.total_cmp(&other.1)) else { continue };
+        let told = format!(
+            "a byte takes at most {worst:.2} times what it takes in a shorter one ({case}), of {}",
+            of.len()
+        );
+        figures::note("R9", measure, told);
+    }
 }
 
 /// Compares counts with those recorded as `name`.

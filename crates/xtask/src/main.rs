@@ -1,9 +1,10 @@
-//! The commands people type: `cargo xtask run | test | bench | check | counts | endure | fuzz | sanitize | prove | size | setup`.
+//! The commands people type: `cargo xtask run | test | assure | bench | check | counts | endure | fuzz | sanitize | prove | size | setup`.
 //!
 //! - `setup.rs` installs what is missing; every other command calls it first
 //! - `kernel.rs` builds the flat kernel image, `qemu.rs` boots it, `run.rs` is the command around both
 //! - `test.rs` and `check.rs` are lists of steps (`steps.rs`), which `checks.rs`, `boots.rs` and `bad_models.rs` hold; `golden.rs`
 //!   compares with known outputs
+//! - `assure.rs` puts the figures that steps and tests tell (`figures.rs`) in one table
 //! - `endure.rs` interrupts the engine in QEMU and counts its instructions
 //! - `bench.rs` runs the cases under criterion; `peers.rs` builds other engines and measures beside them, `tokenizers.rs` the
 //!   tokenizer beside others
@@ -11,6 +12,7 @@
 //! - `fuzz.rs` runs libFuzzer, `sanitize.rs` tests under AddressSanitizer and Miri
 //! - `baseline.rs` compares benchmark counts with recorded ones, `counts.rs` takes those of the host, `readme.rs` finds the README's commands
 
+mod assure;
 mod bad_models;
 mod baseline;
 mod bench;
@@ -20,6 +22,7 @@ mod check;
 mod checks;
 mod counts;
 mod endure;
+mod figures;
 mod fuzz;
 mod golden;
 mod json_lines;
@@ -55,6 +58,8 @@ enum Command {
         #[arg(default_value = "")]
         filter: String,
     },
+    /// Print every figure of docs/ASSURANCE.md with the command behind it; without `--quick` this takes hours
+    Assure(assure::Options),
     /// Run the fast subset of the tests, for each commit
     Check,
     /// Run the host benchmarks; arguments go to criterion. With `--peers`, compare with llama.cpp and candle; with
@@ -112,6 +117,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
     match command {
         Command::Run(options) => return run::run(&options),
         Command::Test { filter } => test::test(&filter)?,
+        Command::Assure(options) => assure::run(&options)?,
         Command::Check => check::check()?,
         Command::Bench { args } => return bench::bench(&args),
         Command::Counts { save } => counts::run(save)?,

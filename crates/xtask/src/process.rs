@@ -1,5 +1,6 @@
 //! Child processes: run one, keep what it prints, and say what was run when it fails.
 
+use crate::figures;
 use crate::workspace;
 use anyhow::{Context, Result, bail};
 use std::fs::{self, File};
@@ -60,6 +61,7 @@ pub fn output(command: &mut Command) -> Result<String> {
 }
 
 /// Runs the command with both outputs going to `target/xtask/<log>.log`, and gives what it printed.
+/// Figures in it are kept.
 ///
 /// # Errors
 ///
@@ -70,6 +72,7 @@ pub fn logged(command: &mut Command, log: &str) -> Result<String> {
     let status = command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).status();
     let status = status.with_context(|| format!("cannot start `{}`", display(command)))?;
     let printed = String::from_utf8_lossy(&fs::read(&path)?).into_owned();
+    figures::read(&printed);
     if !status.success() {
         bail!("`{}` failed: {status}\n{}", display(command), tail(&printed));
     }

@@ -153,26 +153,13 @@ impl Boot {
         }
     }
 
-    /// Boots, shows what the guest prints and gives it.
-    ///
-    /// # Errors
-    ///
-    /// As [`Boot::checked`].
-    pub fn echoed(&self, image: &Path) -> Result<String> {
-        self.expect_success(image, true)
-    }
-
     /// Boots and gives what the guest printed.
     ///
     /// # Errors
     ///
     /// As [`Boot::capture`], and when the exit status is not zero; the error carries the end of the output.
     pub fn checked(&self, image: &Path) -> Result<String> {
-        self.expect_success(image, false)
-    }
-
-    fn expect_success(&self, image: &Path, echo: bool) -> Result<String> {
-        let (status, printed) = self.capture(image, echo)?;
+        let (status, printed) = self.capture(image, false)?;
         if !status.success() {
             bail!("the kernel failed ({status}) with `{}`\n{}", self.append, crate::process::tail(&printed));
         }

@@ -1,5 +1,6 @@
 //! `cargo xtask test`: everything, on the host and in QEMU.
 
+use crate::assure;
 use crate::bad_models;
 use crate::boots;
 use crate::checks;
@@ -10,9 +11,10 @@ use crate::golden::runs;
 use crate::kernel::{self, Board};
 use crate::prove;
 use crate::qemu::Cpu;
-use crate::setup;
+use crate::setup::{self, Toolchain};
 use crate::size;
 use crate::steps::{Outcome, Steps, passed};
+use crate::supply;
 use anyhow::Result;
 
 /// Runs the steps whose name has `filter` in it, and all builds; those that do not depend on a failed one still run.
@@ -25,6 +27,17 @@ pub fn test(filter: &str) -> Result<()> {
     let mut steps = Steps::new(filter);
     checks::lints(&mut steps, toolchain);
     steps.step("documentation", || checks::documentation(toolchain));
+    measure(&mut steps, toolchain);
+    steps.step("README's commands", checks::readme_commands);
+    if filter.is_empty() {
+        steps.step("figures of all goals", assure::all_told);
+    }
+    steps.finish()
+}
+
+/// All steps that run what is built.
+pub fn measure(steps: &mut Steps, toolchain: Toolchain) {
+    steps.step("licences, versions and origin of packages", supply::check);
     steps.step("unit tests and cases on the host", || {
         checks::cargo_test(&["--lib", "--bins", "--tests"], "unit-tests")
     });
@@ -60,6 +73,7 @@ pub fn test(filter: &str) -> Result<()> {
         steps.step("bad input is refused", || boots::bad_input_is_refused(image));
         steps.step("digests are compared", || boots::digests_are_compared(image));
         steps.step("bad models, as on the host", || bad_models::are_answered_as_on_the_host(image));
+        steps.step("bad models, within the stack", || bad_models::stay_within_the_stack(image));
         for cpu in [Cpu::CortexA53, Cpu::Max] {
             steps.step(&format!("endure interrupts, {}", cpu.name()), || endure::interrupts(image, cpu));
         }
@@ -78,6 +92,4 @@ pub fn test(filter: &str) -> Result<()> {
             boots::same_ids_everywhere(corelm, virt, raspi3b)
         });
     }
-    steps.step("README's commands", checks::readme_commands);
-    steps.finish()
 }

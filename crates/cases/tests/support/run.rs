@@ -3,7 +3,6 @@
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use corelm::Token;
 use corelm::arena::{Arena, Layout};
 use corelm::config::{Architecture, Config};
 use corelm::gguf::Image;
@@ -13,6 +12,7 @@ use corelm::plan::{MemoryPlan, SessionConfig};
 use corelm::session::{Session, SessionError};
 use corelm::tokenizer::{Controls, Specials, Tokenizer};
 use corelm::weights::Weights;
+use corelm::{Error, Token};
 use corelm_cases::synth::{self, SynthConfig, model_bytes, write_model};
 
 const SESSION: SessionConfig = SessionConfig { n_ctx: 24, n_batch: 8, kv_type: KvType::F16, n_workers: 1 };
@@ -52,6 +52,19 @@ pub fn models() -> Vec<Vec<u8>> {
 /// From bytes to tokens.
 pub fn run(file: &[u8], ops: Ops) -> End {
     try_run(file, ops).unwrap_or_else(|end| end)
+}
+
+/// From bytes to weights and an index of the vocabulary, in memory of their own.
+#[allow(dead_code, reason = "one of the tests that share this file")]
+pub fn load(file: &[u8]) -> Result<(), Error> {
+    let image = Image::parse(file)?;
+    let config = Config::from_image(&image)?;
+    let plan = MemoryPlan::new(&image, &config, &SESSION)?;
+    let mut region = vec![MaybeUninit::uninit(); plan.model_bytes()];
+    let mut arena = Arena::new(&mut region);
+    Weights::resolve(&image, &config, &mut arena)?;
+    Tokenizer::new(&image, &mut arena)?;
+    Ok(())
 }
 
 fn try_run(file: &[u8], ops: Ops) -> Result<End, End> {
@@ -124,7 +137,7 @@ pub struct Ends {
     pub n_non_finite: u64,
 }
 
-/// Runs as many damaged files as `CORELM_MUTANTS` says, on all cores; every sixteenth must end the same way twice.
+/// Runs as many damaged files as `CORELM_MUTANTS` says, on all cores, and tells them as a figure of `what`; every sixteenth must end the same way twice.
 pub fn run_all(what: &str, usual: u64, damage: &Damage<'_>) -> Ends {
     let ops = Ops::best(Features::detect_host());
     let (first, n) = (number("CORELM_SEED", 0), number("CORELM_MUTANTS", usual));
@@ -157,7 +170,9 @@ pub fn run_all(what: &str, usual: u64, damage: &Damage<'_>) -> Ends {
         });
     });
     let [n_refused, n_ran, n_non_finite] = [refused, ran, non_finite].map(AtomicU64::into_inner);
-    println!("{n} {what}: {n_refused} refused, {n_ran} ran, {n_non_finite} gave numbers that are none");
+    println!(
+        "figure {what}: {n} files: {n_refused} refused, {n_ran} ran, {n_non_finite} not finite; 0 crashes"
+    );
     assert_eq!(n_refused + n_ran + n_non_finite, n);
     Ends { n, n_refused, n_ran, n_non_finite }
 }

@@ -35,11 +35,15 @@ const FRAME: u64 = 2_048;
 /// Exported functions and the bytes of stack they take, the deepest first.
 pub type Stacks = Vec<(String, u64)>;
 
+/// A goal, and what of it is measured.
+pub type Of = (&'static str, &'static str);
+
 /// A row of the table.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// The goal of the project that it belongs to.
+    /// The goal of docs/ASSURANCE.md that it belongs to, and what of it is measured.
     pub goal: &'static str,
+    pub measure: &'static str,
     /// What was counted, and where.
     pub what: String,
     /// What was found.
@@ -54,34 +58,34 @@ pub struct Row {
 
 impl Row {
     /// At most `most` of what the notes name.
-    pub fn at_most(goal: &'static str, what: String, figure: u64, most: u64, notes: Vec<String>) -> Self {
-        Self { goal, what, figure, bound: format!("<= {most}"), holds: figure <= most, notes }
+    pub fn at_most((goal, measure): Of, what: String, figure: u64, most: u64, notes: Vec<String>) -> Self {
+        Self { goal, measure, what, figure, bound: format!("<= {most}"), holds: figure <= most, notes }
     }
 
     /// None of what the notes name.
-    pub fn none(goal: &'static str, what: String, notes: Vec<String>) -> Self {
-        Self::at_most(goal, what, notes.len() as u64, 0, notes)
+    pub fn none(of: Of, what: String, notes: Vec<String>) -> Self {
+        Self::at_most(of, what, notes.len() as u64, 0, notes)
     }
 }
 
 /// R1: no panic can be reached.
 pub fn panics(object: &Object) -> Row {
-    no_panic(format!("functions that a panic is called in, {}", object.target.name), object)
+    no_panic("panics", format!("functions that a panic is called in, {}", object.target.name), object)
 }
 
 /// R1: no arithmetic overflows, in an object built with checks of that.
 pub fn overflows(object: &Object) -> Row {
-    no_panic(format!("the same with overflow checks, {}", object.target.name), object)
+    no_panic("overflows", format!("the same with overflow checks, {}", object.target.name), object)
 }
 
-fn no_panic(what: String, object: &Object) -> Row {
+fn no_panic(measure: &'static str, what: String, object: &Object) -> Row {
     let found = panicking(&object.functions).into_iter();
     let mut notes: Vec<String> = found.map(|(from, to)| format!("{from} calls {to}")).collect();
     // The linker's word counts: an object that asks for the panic has one, whether or not the graph shows where.
     if notes.is_empty() && object.imports.iter().any(|import| import == PANIC) {
         notes.push("the object asks for the panic, of an unknown function".to_owned());
     }
-    Row::none("R1", what, notes)
+    Row::none(("R1", measure), what, notes)
 }
 
 /// R1: nothing traps but what is listed.
@@ -91,7 +95,7 @@ pub fn traps(object: &Object) -> Row {
         |function: &Function| function.code.n_traps.saturating_sub(usize::from(is_listed(&function.name)));
     let found = object.functions.iter().filter(|function| excess(function) > 0);
     let notes = found.map(|function| format!("{} {}", excess(function), function.name)).collect();
-    Row::none("R1", format!("functions with brk or ud2, {}", object.target.name), notes)
+    Row::none(("R1", "traps"), format!("functions with brk or ud2, {}", object.target.name), notes)
 }
 
 /// R6: nothing allocates, and nothing is imported but what the compiler itself asks for.
@@ -101,7 +105,7 @@ pub fn allocations(object: &Object) -> Row {
     let is_stranger = |name: &&String| *name != PANIC && !ALLOWED_IMPORTS.contains(&name.as_str());
     let imported = object.imports.iter().filter(is_stranger);
     let notes = defined.chain(imported).cloned().collect();
-    Row::none("R6", format!("allocators and other imports, {}", object.target.name), notes)
+    Row::none(("R6", "allocators"), format!("allocators and other imports, {}", object.target.name), notes)
 }
 
 /// R8: no recursion, no unknown call through a pointer, few bytes of stack and in each frame; and the stack of every export.
@@ -137,11 +141,17 @@ pub fn stack(object: &Object) -> Result<(Vec<Row>, Stacks)> {
     let target = object.target.name;
     let largest = functions.iter().max_by_key(|function| function.frame).context("no function")?;
     let rows = vec![
-        Row::none("R8", format!("recursions, {target}"), cycles),
-        Row::none("R8", format!("calls through unknown pointers, {target}"), unknown),
-        Row::at_most("R8", format!("bytes of stack, {target}"), deepest, object.target.stack, path),
+        Row::none(("R8", "bound"), format!("recursions, {target}"), cycles),
+        Row::none(("R8", "bound"), format!("calls through unknown pointers, {target}"), unknown),
         Row::at_most(
-            "R8",
+            ("R8", "bound"),
+            format!("bytes of stack, {target}"),
+            deepest,
+            object.target.stack,
+            path,
+        ),
+        Row::at_most(
+            ("R8", "bound"),
             format!("bytes in one frame, {target}"),
             largest.frame,
             FRAME,
@@ -163,7 +173,7 @@ pub fn soft_float(object: &Object) -> Row {
     let names = object.functions.iter().map(|function| &function.name).chain(&object.imports);
     let found: BTreeSet<&String> = names.filter(|name| is_helper(name)).collect();
     let notes = found.into_iter().cloned().collect();
-    Row::none("R22", format!("soft-float helpers, {}", object.target.name), notes)
+    Row::none(("R22", "soft floats"), format!("soft-float helpers, {}", object.target.name), notes)
 }
 
 fn index_of(functions: &[Function], address: u64) -> Option<usize> {

@@ -93,6 +93,7 @@ fn row(object: &Object, recorded: &Value) -> Row {
     let what = format!("of {n_routines} routines without their vectors, {}", object.target.name);
     let mut row = Row {
         goal: "R22",
+        measure: "routines",
         what,
         figure: notes.len() as u64,
         bound: "<= 0".to_owned(),

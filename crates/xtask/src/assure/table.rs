@@ -1,0 +1,257 @@
+//! The table: figures beside what is asked and what others reach.
+
+use super::goals::{GOALS, Goal, Measure};
+use crate::figures::Figure;
+use crate::process;
+use crate::workspace;
+use anyhow::{Context, Result};
+use serde_json::{Map, Value, json};
+use std::fmt::Write;
+use std::fs;
+use std::process::Command;
+
+/// Where a figure is from: with as many cases as there is time for in every test run, or as are asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    Quick,
+    Long,
+}
+
+/// How a figure compares with what is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Reached,
+    /// Nothing went wrong in the cases that ran, and they are fewer than asked for.
+    Short,
+    Missed,
+    NotRun,
+}
+
+impl Verdict {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Reached => "reached",
+            Self::Short => "short",
+            Self::Missed => "missed",
+            Self::NotRun => "not run",
+        }
+    }
+}
+
+/// The figures so far, by goal and measure: text, date, commit and whether it is a long run's.
+pub struct Table {
+    figures: Map<String, Value>,
+    machine: String,
+}
+
+/// Where figures are kept in the repository, and the line before them.
+const DOCUMENT: &str = "docs/ASSURANCE.md";
+const HEADING: &str = "## Figures";
+/// What the figures of runs before are kept as.
+const FILE: &str = "assurance.json";
+
+impl Table {
+    /// What earlier runs left.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    pub fn load() -> Result<Table> {
+        let path = workspace::scratch_file(FILE)?;
+        let kept = fs::read(&path).ok().map(|text| serde_json::from_slice::<Value>(&text)).transpose();
+        let kept = kept.with_context(|| format!("{} is no JSON", path.display()))?;
+        let figures = kept.and_then(|kept| kept["figures"].as_object().cloned()).unwrap_or_default();
+        Ok(Table { figures, machine: machine() })
+    }
+
+    /// With the figures of this run; those of a quick one do not take the place of a long one's.
+    ///
+    /// # Errors
+    ///
+    /// When the date or the commit cannot be asked for.
+    pub fn with(mut self, told: Vec<Figure>, form: Form) -> Result<Table> {
+        let date = process::output(Command::new("date").args(["-u", "+%F"]))?.trim().to_owned();
+        let commit = crate::peers::commit();
+        for Figure { goal, measure, text } in told {
+            let key = format!("{goal} {measure}");
+            let is_long = form == Form::Long;
+            if is_long || self.figures.get(&key).is_none_or(|kept| kept["long"] != true) {
+                self.figures
+                    .insert(key, json!({ "figure": text, "date": date, "commit": commit, "long": is_long }));
+            }
+        }
+        Ok(self)
+    }
+
+    /// Keeps it for the runs to come, and as Markdown.
+    ///
+    /// # Errors
+    ///
+    /// When a file cannot be written.
+    pub fn save(&self) -> Result<()> {
+        let files =
+            [(FILE, serde_json::to_string_pretty(&self.to_json())?), ("assurance.md", self.to_markdown())];
+        for (name, text) in files {
+            let path = workspace::scratch_file(name)?;
+            fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Writes it behind [`HEADING`] in docs/ASSURANCE.md.
+    ///
+    /// # Errors
+    ///
+    /// When that cannot be read or written.
+    pub fn save_in_docs(&self) -> Result<()> {
+        let path = workspace::root().join(DOCUMENT);
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let (before, _) = text.split_once(HEADING).with_context(|| format!("{DOCUMENT} has no {HEADING}"))?;
+        fs::write(&path, format!("{before}{HEADING}\n\n{}", self.to_markdown()))
+            .with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// The text of a measure, and the verdict.
+    fn figure(&self, goal: &Goal, measure: &Measure) -> (&str, Verdict) {
+        let text = self.kept(goal, measure)["figure"].as_str().unwrap_or_default();
+        (text, verdict(measure, text))
+    }
+
+    fn kept(&self, goal: &Goal, measure: &Measure) -> &Value {
+        self.figures.get(&format!("{} {}", goal.id, measure.name)).unwrap_or(&Value::Null)
+    }
+
+    /// Prints it as text.
+    pub fn print(&self) {
+        for goal in &GOALS {
+            println!("\n{} {}\n    asked:  {}\n    others: {}", goal.id, goal.name, goal.asked, goal.anchor);
+            for measure in goal.measures {
+                let (text, verdict) = self.figure(goal, measure);
+                println!("    {:<8} {}: {text}{}", verdict.name(), measure.name, why(measure));
+                println!("             {}", measure.command);
+            }
+        }
+        println!();
+    }
+
+    pub fn to_json(&self) -> Value {
+        let measure = |goal: &Goal, measure: &Measure| {
+            let (text, verdict) = self.figure(goal, measure);
+            let kept = self.kept(goal, measure);
+            json!({
+                "measure": measure.name, "figure": text, "verdict": verdict.name(), "missed": measure.missed,
+                "command": measure.command, "date": kept["date"], "commit": kept["commit"],
+            })
+        };
+        let goal = |goal: &Goal| {
+            let measures: Vec<Value> = goal.measures.iter().map(|m| measure(goal, m)).collect();
+            json!({ "goal": goal.id, "name": goal.name, "asked": goal.asked, "others": goal.anchor, "measures": measures })
+        };
+        json!({
+            "command": "cargo xtask assure",
+            "machine": self.machine,
+            "goals": GOALS.iter().map(goal).collect::<Vec<_>>(),
+            "figures": self.figures,
+        })
+    }
+
+    fn to_markdown(&self) -> String {
+        let mut text = format!("Machine: {}.\n", self.machine);
+        for goal in &GOALS {
+            let Goal { id, name, asked, anchor, .. } = goal;
+            let _ = write!(text, "\n### {id}: {name}\n\nAsked: {asked}. Others: {anchor}.\n\n");
+            text += "| measured | figure | | command | at |\n|---|---|---|---|---|\n";
+            for measure in goal.measures {
+                let (figure, verdict) = self.figure(goal, measure);
+                let kept = self.kept(goal, measure);
+                let word = |key: &str| kept[key].as_str().unwrap_or_default();
+                let _ = writeln!(
+                    text,
+                    "| {} | {figure}{} | {} | `{}` | {} {} |",
+                    measure.name,
+                    why(measure),
+                    verdict.name(),
+                    measure.command,
+                    word("commit"),
+                    word("date")
+                );
+            }
+        }
+        text
+    }
+}
+
+/// Why a measure misses what is asked, behind its figure.
+fn why(measure: &Measure) -> String {
+    if measure.missed.is_empty() { String::new() } else { format!(" ({})", measure.missed) }
+}
+
+fn verdict(measure: &Measure, text: &str) -> Verdict {
+    let n_cases = text.split(|c: char| !c.is_ascii_digit()).next().and_then(|n| n.parse::<u64>().ok());
+    match n_cases {
+        _ if !measure.missed.is_empty() => Verdict::Missed,
+        _ if text.is_empty() => Verdict::NotRun,
+        Some(n) if n < measure.at_least => Verdict::Short,
+        None if measure.at_least > 0 => Verdict::Short,
+        _ => Verdict::Reached,
+    }
+}
+
+/// The CPU and how many of it there are.
+fn machine() -> String {
+    let about = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = about.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let n = std::thread::available_parallelism().map_or(1, usize::from);
+    format!("{}, {n} logical CPUs", name.map_or(std::env::consts::ARCH, |(_, name)| name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::goals;
+    use super::*;
+
+    fn told(goal: &str, measure: &str, text: &str) -> Figure {
+        Figure { goal: goal.to_owned(), measure: measure.to_owned(), text: text.to_owned() }
+    }
+
+    fn empty() -> Table {
+        Table { figures: Map::new(), machine: String::new() }
+    }
+
+    #[test]
+    fn cases_are_counted_and_what_is_missed_is_said() {
+        let (goal, mutants) = goals::told_by_tests().find(|(_, measure)| measure.name == "mutants").unwrap();
+        let verdict_of = |text: &str| {
+            empty().with(vec![told("R3", "mutants", text)], Form::Quick).unwrap().figure(goal, mutants).1
+        };
+        assert_eq!(verdict_of("20000 mutants: 0 crashes"), Verdict::Short);
+        assert_eq!(verdict_of("1000000 mutants: 0 crashes"), Verdict::Reached);
+        assert_eq!(verdict_of("no number"), Verdict::Short);
+        assert_eq!(empty().figure(goal, mutants).1, Verdict::NotRun);
+        let (_, scalar) = goals::told_by_tests().find(|(_, measure)| measure.name == "scalar").unwrap();
+        assert_eq!(verdict(scalar, "differs"), Verdict::Missed);
+    }
+
+    #[test]
+    fn the_document_has_every_goal() {
+        let text = fs::read_to_string(workspace::root().join(DOCUMENT)).unwrap();
+        for Goal { id, name, asked, anchor, measures } in &GOALS {
+            assert!(
+                text.contains(&format!("\n### {id}: {name}\n\nAsked: {asked}. Others: {anchor}.\n")),
+                "{id}"
+            );
+            for measure in *measures {
+                assert!(text.contains(&format!("\n| {} | ", measure.name)), "{id}: {}", measure.name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_long_run_outlives_quick_ones() {
+        let long = empty().with(vec![told("R3", "mutants", "1000000 of them")], Form::Long).unwrap();
+        let table = long.with(vec![told("R3", "mutants", "20000 of them")], Form::Quick).unwrap();
+        let text = table.to_markdown();
+        assert!(text.contains("| mutants | 1000000 of them | reached |"), "{text}");
+        assert!(table.to_json().to_string().contains("1000000 of them"));
+    }
+}
