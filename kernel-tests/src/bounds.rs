@@ -38,7 +38,7 @@ const GROWTH: u64 = 110;
 /// The same where the whole text is one word: its merges come from a heap, whose depth is a logarithm, 16 for 64 KiB and
 /// 12 for 4.
 const GROWTH_OF_A_WORD: u64 = 110 * 16 / 12;
-/// The same where names are put in order, by a pass over them for each 448: three for those of 64 KiB. There are at most 1024
+/// The same where names are put in order, by a pass over them for each 352: three for those of 64 KiB. There are at most 1024
 /// keys and 8192 tensors, and no memory for an index of them.
 const GROWTH_OF_NAMES: u64 = 175;
 

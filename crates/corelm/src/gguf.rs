@@ -49,7 +49,7 @@ impl<'m> Image<'m> {
     /// Checks a whole file: header, every key and value, every tensor info; sizes, offsets and alignment of all data,
     /// which lies in the file without overlap; no key and no name twice. Reads no byte of tensor data.
     ///
-    /// Time is in proportion to the metadata, and to that again for each 448 keys or tensors, which are limited.
+    /// Time is in proportion to the metadata, and to that again for each 352 keys or tensors, which are limited.
     ///
     /// # Errors
     ///
@@ -293,7 +293,7 @@ impl<'m> Image<'m> {
 
     /// The number of the tensor whose info stands at `place`.
     fn index_of(&self, place: u32) -> u32 {
-        (0..).zip(self.names()).find(|(_, (at, _))| *at == place).map_or(0, |found| found.0)
+        (0..self.n_tensors).zip(self.names()).find(|(_, (at, _))| *at == place).map_or(0, |found| found.0)
     }
 
     fn raw_infos(&self) -> impl Iterator<Item = RawInfo<'m>> + use<'m> {

@@ -142,7 +142,7 @@ pub static GOALS: [Goal; 22] = [
         measures: &[
             quick("texts", ENDURE),
             quick("files", ENDURE).missed(
-                "a pass over the names for each 448 of them, for there is no memory for an index; at most 1024 keys, 8192 tensors",
+                "a pass over the names for each 352 of them, for there is no memory for an index; at most 1024 keys, 8192 tensors",
             ),
             quick("steps", ENDURE),
         ],
