@@ -32,6 +32,13 @@ class Corelm:
         assert len(lines) == len(texts), f"{len(lines)} answers to {len(texts)} texts"
         return json.loads(b"[" + b",".join(lines) + b"]")
 
+    def encode_with_spans(self, texts: list[bytes]) -> list[list[tuple[int, int, int]]]:
+        """For each token its id, and where the bytes that it stands for begin and end."""
+        stdin = "".join(text.hex() + "\n" for text in texts).encode()
+        lines = self._run("tokenize", "--hex-lines", "--spans", stdin=stdin).splitlines()
+        assert len(lines) == len(texts), f"{len(lines)} answers to {len(texts)} texts"
+        return [[tuple(token) for token in tokens] for tokens in json.loads(b"[" + b",".join(lines) + b"]")]
+
     def refuses(self, text: bytes) -> bool:
         """Whether the text is an error, for want of a token."""
         try:
