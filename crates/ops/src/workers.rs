@@ -7,7 +7,12 @@ use core::marker::PhantomData;
 use core::num::NonZeroUsize;
 use core::ops::Range;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicUsize, Ordering};
+#[cfg(not(all(loom, test)))]
+use core::sync::atomic::AtomicUsize;
+use core::sync::atomic::Ordering;
+
+#[cfg(all(loom, test))]
+use corelm_sync::model::AtomicUsize;
 
 use crate::cpu::DefaultMode;
 use crate::tile::TileMut;
@@ -126,7 +131,7 @@ impl<T> Parts<'_, T> {
 // SAFETY: shared only to hand out disjoint parts, each to one worker, and `T: Send` may move there.
 unsafe impl<T: Send> Sync for Parts<'_, T> {}
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     extern crate std;
     use super::*;
@@ -210,5 +215,85 @@ mod tests {
                 assert!(scratch.iter().skip(places * len).all(|&x| x == 0));
             }
         }
+    }
+}
+
+/// Every interleaving of what hands parts out.
+#[cfg(all(test, loom))]
+mod models {
+    extern crate std;
+    use super::*;
+    use corelm_sync::model::{Model, explore};
+    use loom::cell::UnsafeCell;
+    use std::vec::Vec;
+
+    /// The caller and `n - 1` of loom's threads.
+    struct Threads(usize);
+
+    impl Workers for Threads {
+        fn count(&self) -> usize {
+            self.0
+        }
+
+        fn run(&self, job: &(dyn Fn(usize) + Sync)) {
+            // SAFETY: only the lifetime changes; all threads that have it are joined below.
+            let job = unsafe {
+                core::mem::transmute::<&(dyn Fn(usize) + Sync), &'static (dyn Fn(usize) + Sync)>(job)
+            };
+            let threads: Vec<_> = (1..self.0).map(|i| loom::thread::spawn(move || job(i))).collect();
+            job(0);
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
+        }
+    }
+
+    /// A number of which loom knows who adds to it, and whether it may.
+    struct Count(UnsafeCell<usize>);
+
+    // SAFETY: loom says when two threads reach it without an order.
+    unsafe impl Send for Count {}
+    // SAFETY: as above.
+    unsafe impl Sync for Count {}
+
+    impl Count {
+        fn new() -> Self {
+            Self(UnsafeCell::new(0))
+        }
+
+        fn add_one(&self) {
+            // SAFETY: as above.
+            self.0.with_mut(|count| unsafe { *count += 1 });
+        }
+
+        fn get(&self) -> usize {
+            // SAFETY: as above.
+            self.0.with(|count| unsafe { *count })
+        }
+    }
+
+    /// Two parts, each done once, by whom ever; and nobody's scratch is anybody else's.
+    fn two_parts(n_workers: usize, n_places: usize) {
+        let size = PartSize { rows: NonZeroUsize::MIN, cols: NonZeroUsize::MIN };
+        let mut values = [0.0; 2];
+        let parts = [Count::new(), Count::new()];
+        let mut scratch: Vec<Count> = (0..n_places).map(|_| Count::new()).collect();
+        let dst = TileMut::new(&mut values, 2);
+        for_each_tile(&Threads(n_workers), dst, size, &mut scratch, 1, &|_, columns, _, scratch| {
+            parts[columns.start].add_one();
+            scratch[0].add_one();
+        });
+        assert!(parts.iter().all(|count| count.get() == 1), "model: a part was not done once");
+        assert_eq!(scratch.iter().map(Count::get).sum::<usize>(), 2, "model: scratch was lost");
+    }
+
+    #[test]
+    fn parts() {
+        let all = |name, body| Model { name, most_preemptions: None, body };
+        explore(
+            "workers::models::parts",
+            &[
+                all("two parts for two workers", || two_parts(2, 2)),
+                all("two parts for three workers, of whom two have scratch", || two_parts(3, 2)),
+            ],
+        );
     }
 }

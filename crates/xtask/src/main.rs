@@ -9,7 +9,7 @@
 //! - `bench.rs` runs the cases under criterion; `peers.rs` builds other engines and measures beside them, `tokenizers.rs` the
 //!   tokenizer beside others
 //! - `size.rs` reads bytes and stack depth off a linked kernel, `prove.rs` what must hold for every public function; both by `binary.rs`
-//! - `fuzz.rs` runs libFuzzer, `sanitize.rs` tests under AddressSanitizer and Miri
+//! - `fuzz.rs` runs libFuzzer, `sanitize.rs` tests under AddressSanitizer, ThreadSanitizer, Miri and loom
 //! - `baseline.rs` compares benchmark counts with recorded ones, `counts.rs` takes those of the host, `readme.rs` finds the README's commands
 
 mod assure;
@@ -84,7 +84,8 @@ enum Command {
     Prove(prove::Options),
     /// Look for inputs that break what must hold for any bytes, by libFuzzer
     Fuzz(fuzz::Options),
-    /// Run the tests of hostile files, texts and calls under AddressSanitizer and Miri
+    /// Run the tests of hostile files, texts and calls under AddressSanitizer and Miri, those of threads under
+    /// ThreadSanitizer, and every interleaving of what synchronises
     Sanitize(sanitize::Options),
     /// Install what the other commands need
     Setup,

@@ -1,8 +1,13 @@
-//! `cargo xtask sanitize`: hostile files, texts and calls under a watch of memory.
+//! `cargo xtask sanitize`: hostile files, texts and calls under a watch of memory, and threads under one of their order.
 //!
 //! `--address` runs the tests of them with AddressSanitizer, whose part of the standard library comes with every toolchain for
 //! Linux on x86-64 and aarch64. `--miri` interprets what reads metadata, for four architectures: with 32 bits, and with the
 //! other order of bytes, answers must be the same. Miri needs a nightly toolchain; without one nothing is run, and that is said.
+//! `--thread` runs tests with several workers under ThreadSanitizer (`threads.rs`), `--loom` explores the interleavings of all that
+//! synchronises (`interleavings.rs`).
+
+pub mod interleavings;
+mod threads;
 
 use crate::checks::count_passed;
 use crate::figures;
@@ -21,6 +26,12 @@ pub struct Options {
     /// Miri
     #[arg(long)]
     miri: bool,
+    /// ThreadSanitizer
+    #[arg(long)]
+    thread: bool,
+    /// loom
+    #[arg(long)]
+    loom: bool,
     /// The architecture of this machine alone
     #[arg(long)]
     quick: bool,
@@ -62,7 +73,7 @@ const METADATA: &str = "metadata_of_every_case_is_answered";
 ///
 /// When a step fails.
 pub fn run(options: &Options) -> Result<()> {
-    let is_all = !options.address && !options.miri;
+    let is_all = !(options.address || options.miri || options.thread || options.loom);
     let mut steps = Steps::new("");
     if options.address || is_all {
         steps.step("AddressSanitizer", hostile_by_address);
@@ -71,6 +82,12 @@ pub fn run(options: &Options) -> Result<()> {
         for target in MIRI_TARGETS.iter().take(if options.quick { 1 } else { usize::MAX }) {
             steps.step(&format!("Miri, {target}"), || miri(target));
         }
+    }
+    if options.loom || is_all {
+        steps.step("interleavings", interleavings::explore);
+    }
+    if options.thread || is_all {
+        steps.step("threads", threads::watch);
     }
     steps.finish()
 }

@@ -11,6 +11,7 @@ use crate::golden::runs;
 use crate::kernel::{self, Board};
 use crate::prove;
 use crate::qemu::Cpu;
+use crate::sanitize::interleavings;
 use crate::setup::{self, Toolchain};
 use crate::size;
 use crate::steps::{Outcome, Steps, passed};
@@ -42,6 +43,8 @@ pub fn measure(steps: &mut Steps, toolchain: Toolchain) {
         checks::cargo_test(&["--lib", "--bins", "--tests"], "unit-tests")
     });
     steps.step("documentation tests", || checks::cargo_test(&["--doc"], "doc-tests"));
+
+    steps.step("interleavings of what synchronises", interleavings::explore);
 
     let corelm = steps.build("build, command line", runs::build_command_line);
     if let Some(corelm) = &corelm {
