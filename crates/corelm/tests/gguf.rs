@@ -188,9 +188,119 @@ fn every_kind_of_value_comes_back() {
     assert_eq!(lens, [(ValueType::String, vec![b"ab".to_vec()]), (ValueType::String, vec![])]);
 }
 
+/// Each getter takes values of its type and refuses, by the key, all others.
+#[test]
+fn values_are_had_by_their_type_alone() {
+    let scalars = [
+        Value::U8(200),
+        Value::I8(-2),
+        Value::U16(40_000),
+        Value::I16(-3),
+        Value::U32(70_000),
+        Value::I32(-4),
+        Value::F32(0.5),
+        Value::Bool(true),
+        Value::String(b"text"),
+        Value::U64(1 << 40),
+        Value::I64(5),
+        Value::F64(0.25),
+    ];
+    const KEYS: [&str; 12] =
+        ["u8", "i8", "u16", "i16", "u32", "i32", "f32", "bool", "string", "u64", "i64", "f64"];
+    let keys: Keys = KEYS.map(str::to_owned).into_iter().zip(scalars).collect();
+    let bytes = file(&keys, &Tensors::new());
+    let image = Image::parse(&bytes).unwrap();
+    let integers = [
+        ("u8", Some(200), 200),
+        ("i8", None, -2i64 as u64),
+        ("u16", Some(40_000), 40_000),
+        ("i16", None, -3i64 as u64),
+        ("u32", Some(70_000), 70_000),
+        ("i32", None, -4i64 as u64),
+        ("u64", None, 1 << 40),
+        ("i64", Some(5), 5),
+    ];
+    for (key, fits, bits) in integers {
+        assert_eq!(image.get(key).unwrap().integer_bits(), Some(bits));
+        let out_of_range = ModelError::OutOfRange { key, value: bits, min: 0, max: u32::MAX.into() };
+        assert_eq!(image.u32(key), fits.map(Some).ok_or(out_of_range));
+    }
+    let value = image.require("u8").unwrap();
+    assert_eq!((value.to_u32("u8", 200, 200), value.to_u32("u8", 1, 200)), (Ok(200), Ok(200)));
+    for (min, max) in [(0, 199), (201, 300)] {
+        let error = ModelError::OutOfRange { key: "u8", value: 200, min: min.into(), max: max.into() };
+        assert_eq!(value.to_u32("u8", min, max), Err(error));
+    }
+    assert_eq!(image.f32("f32"), Ok(Some(0.5)));
+    assert_eq!(image.bool("bool"), Ok(Some(true)));
+    assert_eq!(image.bytes("string"), Ok(Some(&b"text"[..])));
+    for (key, value) in KEYS.into_iter().zip(scalars) {
+        let wrong = ModelError::WrongType { key, found: value.ty().id() };
+        let is_integer = integers.iter().any(|integer| integer.0 == key);
+        assert_eq!(image.get(key).unwrap().integer_bits().is_some(), is_integer);
+        assert!(is_integer || image.u32(key) == Err(wrong), "{key}");
+        assert!(key == "f32" || image.f32(key) == Err(wrong), "{key}");
+        assert!(key == "bool" || image.bool(key) == Err(wrong), "{key}");
+        assert!(key == "string" || image.bytes(key) == Err(wrong), "{key}");
+        assert_eq!(image.array(key, ValueType::U8).unwrap_err(), wrong);
+    }
+    const NONE: &str = "none";
+    assert_eq!((image.u32(NONE), image.f32(NONE), image.bool(NONE)), (Ok(None), Ok(None), Ok(None)));
+    assert!(image.bytes(NONE) == Ok(None) && image.array(NONE, ValueType::U8).unwrap().is_none());
+    assert_eq!(image.require(NONE).unwrap_err(), ModelError::MissingKey { key: NONE });
+    for id in 0..=13 {
+        assert_eq!(ValueType::from_id(id).map(ValueType::id), (id < 13).then_some(id));
+    }
+}
+
+#[test]
+fn arrays_know_their_length_and_what_is_no_string() {
+    let mut writer = Writer::new(Bytes::default(), 3, 0).unwrap();
+    writer.strings("none", std::iter::empty::<&str>()).unwrap();
+    writer.strings("one", ["x"].iter()).unwrap();
+    writer.i32s("numbers", [0, -7].into_iter()).unwrap();
+    let bytes = writer.finish().unwrap().0;
+    let image = Image::parse(&bytes).unwrap();
+    let array = |key, element| image.array(key, element).unwrap().unwrap();
+    let (none, one) = (array("none", ValueType::String), array("one", ValueType::String));
+    assert_eq!((none.is_empty(), none.len(), none.bytes().len(), none.iter().count()), (true, 0, 0, 0));
+    assert_eq!((one.is_empty(), one.len(), one.bytes()), (false, 1, &b"\x01\0\0\0\0\0\0\0x"[..]));
+    let numbers = array("numbers", ValueType::I32);
+    assert_eq!((numbers.len(), numbers.strings().count(), numbers.bytes().len()), (2, 0, 8));
+    let values: Vec<_> = numbers.iter().map(|value| value.integer_bits()).collect();
+    assert_eq!(values, [Some(0), Some(-7i64 as u64)]);
+}
+
+#[test]
+fn the_alignment_is_that_of_the_file_or_32() {
+    let tensors: Tensors = (0..2).map(|i| (format!("t{i}"), vec![3], GgmlType::F32)).collect();
+    for (value, alignment) in [(None, 32), (Some(8), 8), (Some(64), 64), (Some(65_536), 65_536)] {
+        let keys = value.map(|value| ("general.alignment".to_owned(), Value::U32(value)));
+        let bytes = file(&keys.into_iter().collect(), &tensors);
+        let image = Image::parse(&bytes).unwrap();
+        assert_eq!(image.alignment().get(), alignment);
+        assert_eq!(bytes.len() % alignment as usize, 0);
+        let at: Vec<usize> =
+            image.tensors().map(|t| t.bytes.as_ptr().addr() - bytes.as_ptr().addr()).collect();
+        assert!(at.iter().all(|at| at % alignment as usize == 0), "{at:?}");
+        assert_eq!(at[1] - at[0], 12usize.next_multiple_of(alignment as usize));
+        assert!(
+            image
+                .tensor("t1")
+                .is_some_and(|t| t.index == 1 && t.bytes[..] == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11])
+        );
+        assert!(image.tensor("t2").is_none());
+    }
+}
+
 #[test]
 fn a_written_file_can_be_written_again() {
-    let (keys, tensors) = model("llama");
+    let (mut keys, tensors) = model("llama");
+    let mut writer = Writer::new(Bytes::default(), 2, 0).unwrap();
+    writer.strings("strings", ["a", "", "bc"].iter()).unwrap();
+    writer.f32s("floats", [0.5, -1.0].into_iter()).unwrap();
+    let arrays = writer.finish().unwrap().0.leak();
+    keys.extend(Image::parse(arrays).unwrap().metadata().map(|(key, value)| (key.to_owned(), value)));
     let first = file(&keys, &tensors);
     let image = Image::parse(&first).unwrap();
     let (n_keys, n_tensors) = (image.n_keys() as u64, image.n_tensors() as u64);
@@ -206,6 +316,39 @@ fn a_written_file_can_be_written_again() {
         writer.end_tensor().unwrap();
     }
     assert!(writer.finish().unwrap().0 == first);
+    let strings = image.array("strings", ValueType::String).unwrap().unwrap();
+    assert!(strings.strings().eq([&b"a"[..], b"", b"bc"]));
+}
+
+#[test]
+fn the_writer_refuses_what_the_reader_would() {
+    let writer = || Writer::new(Bytes::default(), 0, 2).unwrap();
+    let bad = |tensor, n_dims| Err(WriteError::Invalid(ModelError::BadDims { tensor, n_dims }));
+    assert_eq!(writer().tensor("t", &[], GgmlType::F32), bad(0, 0));
+    assert_eq!(writer().tensor("t", &[1, 1, 1, 1, 1], GgmlType::F32), bad(0, 5));
+    let mut second = writer();
+    second.tensor("t", &[1, 1, 1, 1], GgmlType::F32).unwrap();
+    assert_eq!(second.tensor("u", &[1, 0], GgmlType::F32), bad(1, 2));
+    let ragged = ModelError::RaggedRow { tensor: 0, cols: 33, block: 32 };
+    assert_eq!(writer().tensor("t", &[33], GgmlType::Q8_0), Err(WriteError::Invalid(ragged)));
+    let empty = ModelError::EmptyName { offset: 24 };
+    assert_eq!(writer().tensor("", &[1], GgmlType::F32), Err(WriteError::Invalid(empty)));
+    assert!(writer().tensor(&"n".repeat(64), &[1], GgmlType::F32).is_ok());
+    let long = writer().tensor(&"n".repeat(65), &[1], GgmlType::F32);
+    assert!(matches!(long, Err(WriteError::Invalid(ModelError::Limit { value: 65, max: 64, .. }))));
+    let too_many = [(1025, 0), (0, 8193)];
+    assert!(
+        too_many.into_iter().all(|(keys, tensors)| Writer::new(Bytes::default(), keys, tensors).is_err())
+    );
+
+    // Data of a tensor that is missing, and one that is not finished.
+    let mut whole = Writer::new(Bytes::default(), 0, 1).unwrap();
+    whole.tensor("t", &[8], GgmlType::F32).unwrap();
+    whole.data(&[0; 32]).unwrap();
+    assert_eq!(whole.finish().map(|_| ()), Err(WriteError::OutOfTurn));
+    let early = Writer::new(Bytes::default(), 1, 0).unwrap();
+    assert_eq!(early.finish().map(|_| ()), Err(WriteError::OutOfTurn));
+    assert_eq!(writer().data(&[0]), Err(WriteError::OutOfTurn));
 }
 
 #[test]

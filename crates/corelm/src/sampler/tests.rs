@@ -171,11 +171,19 @@ fn what_is_not_finite_or_out_of_range_is_an_error() {
         let bad = [
             (Setting::Temperature, SamplingConfig { temperature: -0.1, ..NEUTRAL }),
             (Setting::Temperature, SamplingConfig { temperature: f32::NAN, ..NEUTRAL }),
+            (Setting::Temperature, SamplingConfig { temperature: f32::INFINITY, ..NEUTRAL }),
             (Setting::TopP, SamplingConfig { top_p: 0.0, ..NEUTRAL }),
+            (Setting::TopP, SamplingConfig { top_p: 1.01, ..NEUTRAL }),
+            (Setting::TopP, SamplingConfig { top_p: f32::NAN, ..NEUTRAL }),
             (Setting::MinP, SamplingConfig { min_p: 1.5, ..NEUTRAL }),
+            (Setting::MinP, SamplingConfig { min_p: -0.1, ..NEUTRAL }),
             (Setting::RepeatPenalty, SamplingConfig { repeat_penalty: 0.0, ..NEUTRAL }),
+            (Setting::RepeatPenalty, SamplingConfig { repeat_penalty: -1.0, ..NEUTRAL }),
+            (Setting::RepeatPenalty, SamplingConfig { repeat_penalty: f32::INFINITY, ..NEUTRAL }),
             (Setting::RepeatLastN, SamplingConfig { repeat_last_n: 257, ..NEUTRAL }),
         ];
+        let good = SamplingConfig { top_p: 1.0, min_p: 1.0, repeat_last_n: 256, temperature: 0.0, ..NEUTRAL };
+        assert_eq!(good.check(), Ok(()));
         for (setting, config) in bad {
             assert_eq!(sampler.reset(config), Err(SamplerError::Setting { setting }));
         }
@@ -183,4 +191,89 @@ fn what_is_not_finite_or_out_of_range_is_an_error() {
             assert_eq!(sampler.reset(preset), Ok(()));
         }
     });
+}
+
+#[test]
+fn no_vocabulary_has_no_token() {
+    with_sampler(NEUTRAL, 0, |sampler| {
+        assert_eq!(sampler.sample(&[]), Err(SamplerError::LogitCount { have: 0, want: 0 }));
+        assert_eq!(sampler.sample(&[1.0]), Err(SamplerError::LogitCount { have: 1, want: 0 }));
+    });
+}
+
+/// The sequence of the reference's demonstration (see `random.rs`), as numbers in [0, 1).
+#[test]
+fn draws_are_where_the_random_numbers_fall() {
+    let config = SamplingConfig { seed: 42, ..NEUTRAL };
+    with_sampler(config, 4, |sampler| {
+        // Four equal weights, drawn from the back of the candidates: quarters of [0, 1) in the order of the tokens.
+        let want = [0xa15c_02b7u32, 0x7b47_f409, 0xba1d_3330, 0x83d2_f293, 0xbfa4_784b, 0xcbed_606e];
+        for number in want {
+            let quarter = 3 - (number >> 30); // token 3 is the last candidate
+            assert_eq!(sampler.sample(&[0.5; 4]), Ok(quarter));
+        }
+        // An error leaves the sequence where it is.
+        sampler.reset(config).unwrap();
+        sampler.sample(&[f32::NAN; 4]).unwrap_err();
+        assert_eq!(sampler.sample(&[0.5; 4]), Ok(3 - (want[0] >> 30)));
+    });
+}
+
+/// A penalty divides what is above 0 and multiplies what is not, and stays finite.
+#[test]
+fn penalties_have_the_signs_of_llama_cpp_and_stay_finite() {
+    let config = SamplingConfig { repeat_penalty: 4.0, repeat_last_n: 4, ..SamplingConfig::GREEDY };
+    with_sampler(config, 4, |sampler| {
+        (0..4).for_each(|token| sampler.accept(token));
+        sampler.sample(&[8.0, -8.0, 0.0, f32::MIN]).unwrap();
+        let scores: Vec<f32> = sampler.candidates.iter().map(|candidate| candidate.score).collect();
+        assert_eq!(scores, [2.0, -32.0, 0.0, f32::MIN]);
+    });
+    // Below 1 it is a reward.
+    let config = SamplingConfig { repeat_penalty: 0.5, repeat_last_n: 4, ..SamplingConfig::GREEDY };
+    with_sampler(config, 2, |sampler| {
+        sampler.accept(1);
+        sampler.sample(&[f32::MAX, f32::MAX]).unwrap();
+        assert_eq!(sampler.candidates[1].score, f32::MAX);
+    });
+}
+
+/// A window without room remembers nothing, and a new configuration forgets.
+#[test]
+fn what_is_remembered_is_the_window() {
+    let config = SamplingConfig { repeat_penalty: 2.0, repeat_last_n: 2, ..SamplingConfig::GREEDY };
+    with_sampler(SamplingConfig { repeat_last_n: 0, ..config }, 2, |sampler| {
+        sampler.accept(0);
+        assert_eq!(sampler.sample(&[3.0, 2.0]), Ok(0));
+        sampler.reset(config).unwrap();
+        assert_eq!(sampler.config().repeat_last_n, 2);
+        assert_eq!(sampler.sample(&[3.0, 2.0]), Ok(0));
+        sampler.accept(0);
+        assert_eq!((sampler.n_recent, sampler.next), (1, 1));
+        assert_eq!(sampler.sample(&[3.0, 2.0]), Ok(1));
+        (0..4).for_each(|_| sampler.accept(1));
+        assert_eq!((sampler.n_recent, sampler.next), (2, 1));
+        assert_eq!(sampler.sample(&[3.0, 2.0]), Ok(0));
+        sampler.reset(config).unwrap();
+        assert_eq!((sampler.n_recent, sampler.next), (0, 0));
+        assert!(sampler.recent.iter().all(|&token| token == 0));
+    });
+}
+
+/// Ranked one by one, all of them, whatever was asked for before.
+#[test]
+fn candidates_come_in_the_order_of_a_sort() {
+    for n in 0..40 {
+        let logits = logits(n, n as u64);
+        let ids = ranking(&logits);
+        let mut all: Vec<Candidate> =
+            (0..).zip(&logits).map(|(token, &score)| Candidate { score: score + 0.0, token }).collect();
+        let mut ranked = Ranked::new(&mut all);
+        ranked.rank(n / 3);
+        assert_eq!(ranked.ranked().len(), n / 3);
+        for (i, &id) in ids.iter().enumerate() {
+            assert_eq!(ranked.nth(i).map(|candidate| candidate.token), Some(id), "{n}: {i}");
+        }
+        assert!(ranked.nth(n).is_none() && ranked.all().len() == n);
+    }
 }
