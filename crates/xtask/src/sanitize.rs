@@ -7,7 +7,7 @@
 //! synchronises (`interleavings.rs`).
 
 pub mod interleavings;
-mod threads;
+pub mod threads;
 
 use crate::checks::count_passed;
 use crate::figures;

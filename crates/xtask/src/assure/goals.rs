@@ -240,7 +240,7 @@ pub static GOALS: [Goal; 22] = [
         asked: "models of each lock and ring, all interleavings of 2 to 3 threads; ThreadSanitizer over workers; no lock and no mutable static in the libraries",
         anchor: "spin: two writers at once (RUSTSEC-2019-0013)",
         measures: &[
-            quick("models", "cargo xtask test models"),
+            quick("models", "cargo xtask sanitize --loom"),
             quick("statics", PROVE),
             long("threads", "cargo xtask sanitize --thread"),
         ],

@@ -20,7 +20,7 @@ const FLIPS: &str = "100000";
 type Long = (&'static [&'static str], &'static str, fn(f64) -> Result<Outcome>);
 
 /// The shortest first.
-const LONG: [Long; 9] = [
+const LONG: [Long; 10] = [
     (&["R21"], "the same bytes from two folders", |_| prove::is_reproducible(setup::for_kernel()?)),
     (&["R14"], "a million flips in weights", |_| test(&["corelm-cases", "flips"], "CORELM_MUTANTS", MUTANTS)),
     (&["R3"], "a million mutants", |_| test(&["corelm-cases", "mutants"], "CORELM_MUTANTS", MUTANTS)),
@@ -36,6 +36,7 @@ const LONG: [Long; 9] = [
         figures::rename("R13", "arena", "arena, address");
         outcome
     }),
+    (&["R19"], "ThreadSanitizer", |_| sanitize::threads::watch()),
     (&["R5", "R17"], "fuzzing", fuzz::for_hours),
     (&["R2"], "Miri", |_| sanitize::by_miri()),
 ];

@@ -4,6 +4,7 @@
 //! models, then starts itself once more for every ordering and every read-modify-write that it came by, with that one weakened:
 //! some model must fail then (`crates/sync/src/model.rs`).
 
+use crate::figures;
 use crate::process::{cargo, logged};
 use crate::steps::Outcome;
 use crate::workspace;
@@ -44,6 +45,7 @@ pub fn explore() -> Result<Outcome> {
         n_planted += planted;
     }
     let note = format!("{n_explored} interleavings; {n_planted} weakened operations, each seen");
+    figures::note("R19", "models", format!("{n_models} models, {note}"));
     Ok(Outcome::Noted(n_models, note))
 }
 

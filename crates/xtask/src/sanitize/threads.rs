@@ -3,6 +3,7 @@
 //! Every access has to be watched, the standard library's too, which is therefore built from its source.
 
 use crate::checks::count_passed;
+use crate::figures;
 use crate::process::{self, cargo, logged};
 use crate::steps::Outcome;
 use crate::workspace;
@@ -43,6 +44,11 @@ pub fn watch() -> Result<Outcome> {
     let planted = test("corelm-sync").args(PLANTED).output()?;
     let printed = String::from_utf8_lossy(&planted.stderr);
     ensure!(!planted.status.success() && printed.contains(RACE), "a planted race was not seen:\n{printed}");
+    figures::note(
+        "R19",
+        "threads",
+        format!("{n_passed} tests with several workers, 0 races; a planted one was seen"),
+    );
     Ok(Outcome::Noted(n_passed, "a planted race was seen".to_owned()))
 }
 
