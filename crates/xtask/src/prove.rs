@@ -131,6 +131,8 @@ fn prove(toolchain: Toolchain, save: bool) -> Result<Report> {
         rows.push(gates::panics(&object));
         rows.push(gates::traps(&object));
         rows.push(gates::allocations(&object));
+        rows.push(gates::variables(&object));
+        rows.push(gates::locks(&object));
         // Nobody is meant to run the engine without floats: it is built for the proofs that hold for any code.
         if target.has_float {
             let (gates, exports) = gates::stack(&object)?;

@@ -42,6 +42,26 @@ pub fn plant(i: usize) -> *const () {
     unsafe { malloc(i) }
 }
 
+/// Something that is remembered.
+#[cfg(plant = "variable")]
+pub fn plant(i: usize) -> *const () {
+    use core::sync::atomic::{AtomicUsize, Ordering};
+    static LAST: AtomicUsize = AtomicUsize::new(0);
+    let before = LAST.load(Ordering::Relaxed);
+    LAST.store(i, Ordering::Relaxed);
+    before as *const ()
+}
+
+/// A lock in memory of the caller's.
+#[cfg(plant = "lock")]
+pub fn plant(i: usize) -> *const () {
+    use core::sync::atomic::{AtomicBool, Ordering};
+    // SAFETY: this is never run.
+    let is_taken = unsafe { AtomicBool::from_ptr(i as *mut bool) };
+    while is_taken.swap(true, Ordering::Acquire) {}
+    core::ptr::null()
+}
+
 /// An instruction that traps.
 #[cfg(plant = "trap")]
 pub fn plant(i: usize) -> *const () {

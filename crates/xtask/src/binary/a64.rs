@@ -24,6 +24,7 @@ pub fn read(bytes: &[u8], address: u64) -> Code {
             }
         }
         code.n_traps += usize::from(is_trap(word));
+        code.n_exchanges += usize::from(is_exchange(word));
         classes(word).for_each(|class| code.count(class));
     }
     code
@@ -32,6 +33,14 @@ pub fn read(bytes: &[u8], address: u64) -> Code {
 /// `brk`, and `udf`, which is also what a word of zeros is.
 fn is_trap(word: u32) -> bool {
     word & 0xffe0_001f == 0xd420_0000 || word & 0xffff_0000 == 0
+}
+
+/// `stxr` and its kin, `cas`, `swp`, `ldadd` and the other atomic operations on memory.
+fn is_exchange(word: u32) -> bool {
+    let is = |mask: u32, value: u32| word & mask == value;
+    let is_exclusive = is(0x3fc0_0000, 0x0800_0000);
+    let is_compare = is(0x3fa0_7c00, 0x08a0_7c00) || is(0xbfa0_7c00, 0x0820_7c00);
+    is_exclusive || is_compare || is(0x3f20_0c00, 0x3820_0000)
 }
 
 /// What the instruction counts as.
@@ -153,6 +162,32 @@ mod tests {
         assert!(adds_into(0x8b0a_0929, 9)); // add x9, x9, x10, lsl #2
         assert!(!adds_into(0x8b0a_0929, 10));
         assert!(!adds_into(0xf940_0129, 9)); // ldr x9, [x9]
+    }
+
+    #[test]
+    fn exchanges_are_told_from_loads_and_stores() {
+        let exchanges = [
+            0xc808_7c09, // stxr w8, x9, [x0]
+            0xc808_fc09, // stlxr w8, x9, [x0]
+            0xc823_0440, // stxp w3, x0, x1, [x2]
+            0xc8a0_7c41, // cas x0, x1, [x2]
+            0x88e0_fc41, // casal w0, w1, [x2]
+            0x4820_7c82, // casp x0, x1, x2, x3, [x4]
+            0x4860_fc82, // caspal x0, x1, x2, x3, [x4]
+            0xb8e8_8009, // swpal w8, w9, [x0]
+            0x3828_8009, // swpb w8, w9, [x0]
+            0xf828_0009, // ldadd x8, x9, [x0]
+        ];
+        assert!(exchanges.into_iter().all(is_exchange));
+        let others = [
+            0xc85f_7c09, // ldxr x9, [x0]
+            0xc87f_0440, // ldxp x0, x1, [x2]
+            0xc8df_fc00, // ldar x0, [x0]
+            0xc89f_fc00, // stlr x0, [x0]
+            0xf940_0129, // ldr x9, [x9]
+            0xf862_6820, // ldr x0, [x1, x2]
+        ];
+        assert!(!others.into_iter().any(is_exchange));
     }
 
     #[test]

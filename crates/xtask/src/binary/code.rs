@@ -49,6 +49,8 @@ pub struct Code {
     pub calls_pointer: bool,
     /// Instructions that trap.
     pub n_traps: usize,
+    /// Instructions that read and write memory in one step: what every lock is taken by.
+    pub n_exchanges: usize,
     /// Vector instructions by kind.
     pub counts: BTreeMap<Class, usize>,
 }

@@ -4,7 +4,9 @@ use super::code::Code;
 use super::{a64, x64};
 use anyhow::{Context, Result, bail, ensure};
 use object::read::elf::ElfFile64;
-use object::{Architecture, Endianness, Object, ObjectSection, ObjectSymbol, SectionKind, SymbolKind};
+use object::{
+    Architecture, Endianness, Object, ObjectSection, ObjectSymbol, SectionFlags, SectionKind, SymbolKind, elf,
+};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Bytes of a program by kind of section.
@@ -75,6 +77,37 @@ impl<'a> Program<'a> {
         let Some(section) = self.file.section_by_name(name) else { return Ok(vec![]) };
         let (numbers, _) = section.data()?.as_chunks();
         Ok(numbers.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect())
+    }
+
+    /// Variables: the symbols of sections that code may write, the linker's own apart, with their bytes; and, where there are
+    /// bytes beside them, the section.
+    ///
+    /// # Errors
+    ///
+    /// When a name is no UTF-8.
+    pub fn variables(&self) -> Result<Vec<(String, u64)>> {
+        let mut variables = Vec::new();
+        for section in self.file.sections().filter(|section| section.size() > 0) {
+            let SectionFlags::Elf { sh_flags } = section.flags() else { continue };
+            let name = section.name()?;
+            // Constants until the program is loaded, and nothing afterwards.
+            let is_relocated = [".got", ".relro_padding", ".data.rel.ro"].iter().any(|s| name.starts_with(s));
+            if sh_flags & u64::from(elf::SHF_WRITE) == 0 || is_relocated {
+                continue;
+            }
+            let mut left = section.size();
+            for symbol in self.file.symbols() {
+                if symbol.section_index() == Some(section.index()) && symbol.size() > 0 {
+                    let name = format!("{:#}", rustc_demangle::demangle(symbol.name()?));
+                    variables.push((name, symbol.size()));
+                    left = left.saturating_sub(symbol.size());
+                }
+            }
+            if left > 0 {
+                variables.push((name.to_owned(), left));
+            }
+        }
+        Ok(variables)
     }
 
     /// The constant at an address; `None` where there is none.

@@ -41,6 +41,8 @@ pub fn read(bytes: &[u8], address: u64) -> Code {
         }
         let is_trap = matches!(instruction.code(), Opcode::Ud2 | Opcode::Int1 | Opcode::INVALID);
         code.n_traps += usize::from(is_trap);
+        let swaps = instruction.mnemonic() == Mnemonic::Xchg && instruction.op0_kind() == OpKind::Memory;
+        code.n_exchanges += usize::from(swaps || instruction.has_lock_prefix());
         classes(instruction).into_iter().flatten().for_each(|class| code.count(class));
     }
     code
@@ -196,6 +198,13 @@ mod tests {
         );
         assert_eq!((code.n_traps, code.counted(Class::Ymm), code.counted(Class::Zmm)), (1, 2, 1));
         assert_eq!((code.counted(Class::Vpdpbusd), code.counted(Class::Tdp)), (1, 1));
+    }
+
+    #[test]
+    fn exchanges_are_told_from_loads_and_stores() {
+        assert_eq!(read(&[0xf0, 0x48, 0x0f, 0xb1, 0x37], 0).n_exchanges, 1); // lock cmpxchg [rdi], rsi
+        assert_eq!(read(&[0x86, 0x07], 0).n_exchanges, 1); // xchg [rdi], al
+        assert_eq!(read(&[0x48, 0x87, 0xd8, 0x88, 0x07, 0x8a, 0x07], 0).n_exchanges, 0); // xchg rax, rbx; mov
     }
 
     #[test]

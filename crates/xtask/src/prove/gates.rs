@@ -29,6 +29,10 @@ const ALLOWED_IMPORTS: [&str; 5] = ["memcpy", "memmove", "memset", "memcmp", "bc
 const ALLOCATORS: [&str; 7] =
     ["__rust_alloc", "__rust_realloc", "__rust_dealloc", "malloc", "calloc", "realloc", "posix_memalign"];
 
+/// Parts of the names of functions that exchange with memory in one step: parts of a matrix are handed out so, also where the
+/// list of generic functions has it in line.
+const COUNTERS: [&str; 2] = ["corelm_ops::workers::for_each_tile", "prove_exports::generic::GENERIC"];
+
 /// The frame that one function may take, in bytes.
 const FRAME: u64 = 2_048;
 
@@ -106,6 +110,21 @@ pub fn allocations(object: &Object) -> Row {
     let imported = object.imports.iter().filter(is_stranger);
     let notes = defined.chain(imported).cloned().collect();
     Row::none(("R6", "allocators"), format!("allocators and other imports, {}", object.target.name), notes)
+}
+
+/// R19: nothing is kept between calls, in a variable of the library.
+pub fn variables(object: &Object) -> Row {
+    let notes = object.variables.iter().map(|(name, bytes)| format!("{bytes:>6}  {name}")).collect();
+    Row::none("R19", format!("variables, {}", object.target.name), notes)
+}
+
+/// R19: nothing waits for a lock; none can be taken without an exchange.
+pub fn locks(object: &Object) -> Row {
+    let is_counter = |name: &str| COUNTERS.iter().any(|part| name.contains(part));
+    let found = object.functions.iter().filter(|function| function.code.n_exchanges > 0);
+    let found = found.filter(|function| !is_counter(&function.name));
+    let notes = found.map(|function| format!("{} {}", function.code.n_exchanges, function.name)).collect();
+    Row::none("R19", format!("functions that might take a lock, {}", object.target.name), notes)
 }
 
 /// R8: no recursion, no unknown call through a pointer, few bytes of stack and in each frame; and the stack of every export.

@@ -96,6 +96,8 @@ pub struct Object {
     pub functions: Vec<Function>,
     /// Names that it refers to and does not define.
     pub imports: Vec<String>,
+    /// Variables that code may write, and their bytes.
+    pub variables: Vec<(String, u64)>,
     /// Exported functions: their names and addresses.
     pub exports: Vec<(String, u64)>,
 }
@@ -183,6 +185,7 @@ pub fn build(toolchain: Toolchain, api: &Api, target: Target, variant: Variant) 
             target,
             functions: program.functions()?,
             imports: program.imports()?,
+            variables: program.variables()?,
             exports: names.iter().cloned().zip(addresses).collect(),
         })
     };

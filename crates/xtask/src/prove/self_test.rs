@@ -8,12 +8,14 @@ use crate::setup::Toolchain;
 use anyhow::{Context, Result, ensure};
 
 /// What is planted, and the gate that must find it.
-const PLANTS: [(&str, Gate); 5] = [
+const PLANTS: [(&str, Gate); 7] = [
     ("panic", |object| Ok(gates::panics(object))),
     ("trap", |object| Ok(gates::traps(object))),
     ("allocation", |object| Ok(gates::allocations(object))),
     ("recursion", |object| stack(object, "recursions")),
     ("frame", |object| stack(object, "bytes in one frame")),
+    ("variable", |object| Ok(gates::variables(object))),
+    ("lock", |object| Ok(gates::locks(object))),
 ];
 
 type Gate = fn(&Object) -> Result<Row>;
