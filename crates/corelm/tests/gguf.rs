@@ -272,6 +272,30 @@ fn arrays_know_their_length_and_what_is_no_string() {
 }
 
 #[test]
+fn bools_of_an_array_are_0_or_1() {
+    let mut writer = Writer::new(Bytes::default(), 1, 0).unwrap();
+    writer.value("bools", Value::U8(0)).unwrap();
+    let mut bytes = writer.finish().unwrap().0;
+    let at = bytes.windows(5).position(|w| w == b"bools").unwrap() + 5;
+    let header = [&9u32.to_le_bytes()[..], &7u32.to_le_bytes(), &4u64.to_le_bytes()].concat();
+    for (bools, is_good) in [
+        ([0, 1, 0, 1], true),
+        ([1; 4], true),
+        ([0, 1, 2, 1], false),
+        ([0xff, 0, 0, 0], false),
+        ([0, 0, 0, 3], false),
+    ] {
+        bytes.splice(at.., [&header[..], &bools].concat());
+        let answer = Image::parse(&bytes).map(|image| {
+            let array = image.array("bools", ValueType::Bool).unwrap().unwrap();
+            array.iter().map(|value| value.to_bool("bools").unwrap().into()).collect::<Vec<u8>>()
+        });
+        let offset = (at + header.len()) as u64;
+        assert_eq!(answer, if is_good { Ok(bools.to_vec()) } else { Err(ModelError::BadBool { offset }) });
+    }
+}
+
+#[test]
 fn the_alignment_is_that_of_the_file_or_32() {
     let tensors: Tensors = (0..2).map(|i| (format!("t{i}"), vec![3], GgmlType::F32)).collect();
     for (value, alignment) in [(None, 32), (Some(8), 8), (Some(64), 64), (Some(65_536), 65_536)] {
@@ -620,6 +644,13 @@ fn names_and_keys_are_there_once() {
 #[test]
 #[cfg_attr(miri, ignore = "64 MiB take Miri minutes")]
 fn long_arrays_are_few_and_metadata_is_bounded() {
+    // Of 32 strings there may be any number.
+    let mut writer = Writer::new(Bytes::default(), 17, 0).unwrap();
+    for i in 0..17 {
+        writer.strings(&format!("a{i}"), (0..32).map(|_| "")).unwrap();
+    }
+    assert_eq!(Image::parse(&writer.finish().unwrap().0).map(|image| image.n_keys()), Ok(17));
+
     let mut writer = Writer::new(Bytes::default(), 17, 0).unwrap();
     for i in 0..17 {
         writer.strings(&format!("a{i}"), (0..33).map(|_| "")).unwrap();

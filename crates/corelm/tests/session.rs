@@ -337,3 +337,30 @@ fn nothing_of_a_session_is_left_in_its_memory() {
     let left = region.iter().filter(|byte| unsafe { byte.assume_init() } != 0).count();
     assert_eq!(left, 0);
 }
+
+/// The region for packed weights is exact at any address, up to what padding may take.
+#[test]
+fn packed_weights_take_what_is_planned() {
+    for name in ["stories260K-q8_0.gguf", "gpt2-tiny-random-q4_0.gguf", "stories260K-f32.gguf"] {
+        let Some(bytes) = model(name) else { return };
+        let image = Image::parse(&bytes).unwrap();
+        let config = Config::from_image(&image).unwrap();
+        let plan = MemoryPlan::new(&image, &config, &SMALL).unwrap();
+        let mut region = vec![MaybeUninit::uninit(); plan.model_bytes()];
+        let weights = Weights::resolve(&image, &config, &mut Arena::new(&mut region)).unwrap();
+        let pack = |n: usize, ops| {
+            let mut packed = vec![MaybeUninit::uninit(); n];
+            let mut arena = Arena::new(&mut packed);
+            weights.pack(ops, &mut arena).map(|_| arena.stats().used)
+        };
+        // Not more than all tensors, the table of them, and the padding of three for each.
+        let n_bytes: usize = image.tensors().map(|tensor| tensor.bytes.len() + 3 * 64).sum();
+        assert!(plan.packed_len() <= n_bytes + plan.model_bytes(), "{}", plan.packed_len());
+        for ops in backends() {
+            let used = pack(plan.packed_len(), ops).unwrap();
+            assert!(used > 0 && used <= plan.packed_len(), "{used} of {}", plan.packed_len());
+            let error = pack(used / 2, ops).unwrap_err();
+            assert!(matches!(error, ArenaError::OutOfMemory { .. }), "{error}");
+        }
+    }
+}

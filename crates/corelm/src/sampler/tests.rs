@@ -219,6 +219,22 @@ fn draws_are_where_the_random_numbers_fall() {
     });
 }
 
+#[test]
+fn the_token_that_makes_the_share_full_is_the_last() {
+    with_sampler(SamplingConfig { top_p: 0.5, ..NEUTRAL }, 4, |sampler| {
+        assert_eq!(kept(sampler, &[1.0, 1.0, -200.0, -200.0]), [0]);
+    });
+}
+
+/// Weights are relative to the best: e^1000 is no number.
+#[test]
+fn large_logits_are_drawn_by_their_differences() {
+    with_sampler(SamplingConfig { seed: 3, ..NEUTRAL }, 2, |sampler| {
+        let n = (0..2000).filter(|_| sampler.sample(&[1000.0, 1000.0]) == Ok(0)).count();
+        assert!((850..1150).contains(&n), "{n} of 2000");
+    });
+}
+
 /// A penalty divides what is above 0 and multiplies what is not, and stays finite.
 #[test]
 fn penalties_have_the_signs_of_llama_cpp_and_stay_finite() {
