@@ -113,6 +113,18 @@ fn the_header_is_checked_first() {
     }
 }
 
+/// A limit that does not fit in 32 bits lets nothing through that would be cut to them.
+#[test]
+fn numbers_of_32_bits_are_not_cut() {
+    let wide = limits::Limit { what: "width", max: u64::MAX };
+    assert_eq!((wide.check(1 << 32), wide.check_u32(u32::MAX.into())), (Ok(1 << 32), Ok(u32::MAX)));
+    let error = ModelError::Limit { what: "width", value: 1 << 32, max: u64::MAX };
+    assert_eq!(wide.check_u32(1 << 32), Err(error));
+    let narrow = limits::Limit { what: "width", max: 7 };
+    assert_eq!((narrow.check(7), narrow.check_u32(7)), (Ok(7), Ok(7)));
+    assert_eq!((narrow.check(8).is_err(), narrow.check_u32(8).is_err()), (true, true));
+}
+
 #[test]
 fn counts_are_limited_and_what_they_count_must_fit() {
     let truncated = |need| Err(ModelError::Truncated { offset: HEADER, need, have: 0 });

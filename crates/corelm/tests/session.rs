@@ -317,6 +317,12 @@ fn plans_refuse_what_cannot_be() {
     let huge =
         SessionConfig { n_ctx: usize::MAX / 2, n_batch: usize::MAX, kv_type: KvType::F16, n_workers: 1 };
     assert_eq!(MemoryPlan::new(&image, &config, &huge), Err(PlanError::Arena(ArenaError::TooLarge)));
+    let many = SessionConfig { n_workers: usize::MAX, ..SMALL };
+    assert_eq!(MemoryPlan::new(&image, &config, &many), Err(PlanError::Arena(ArenaError::TooLarge)));
+    for (n_ctx, n_batch, planned) in [(8, 100, 8), (100, 8, 8), (8, 8, 8)] {
+        let plan = MemoryPlan::new(&image, &config, &SessionConfig { n_ctx, n_batch, ..SMALL }).unwrap();
+        assert_eq!(plan.session_config(), SessionConfig { n_ctx, n_batch: planned, ..SMALL });
+    }
 }
 
 #[test]
