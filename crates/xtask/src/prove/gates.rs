@@ -115,7 +115,7 @@ pub fn allocations(object: &Object) -> Row {
 /// R19: nothing is kept between calls, in a variable of the library.
 pub fn variables(object: &Object) -> Row {
     let notes = object.variables.iter().map(|(name, bytes)| format!("{bytes:>6}  {name}")).collect();
-    Row::none("R19", format!("variables, {}", object.target.name), notes)
+    Row::none(("R19", "statics"), format!("variables, {}", object.target.name), notes)
 }
 
 /// R19: nothing waits for a lock; none can be taken without an exchange.
@@ -124,7 +124,7 @@ pub fn locks(object: &Object) -> Row {
     let found = object.functions.iter().filter(|function| function.code.n_exchanges > 0);
     let found = found.filter(|function| !is_counter(&function.name));
     let notes = found.map(|function| format!("{} {}", function.code.n_exchanges, function.name)).collect();
-    Row::none("R19", format!("functions that might take a lock, {}", object.target.name), notes)
+    Row::none(("R19", "statics"), format!("functions that might take a lock, {}", object.target.name), notes)
 }
 
 /// R8: no recursion, no unknown call through a pointer, few bytes of stack and in each frame; and the stack of every export.
