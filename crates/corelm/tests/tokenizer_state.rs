@@ -8,7 +8,7 @@ mod vocab;
 use corelm::arena::{Arena, Layout};
 use corelm::tokenizer::{Chunk, Encoder, Prompt, Specials, Utf8Stream};
 use std::mem::MaybeUninit;
-use vocab::{CONTROL, File, NORMAL};
+use vocab::{BYTE, CONTROL, File, NORMAL, UNKNOWN};
 
 /// Byte-level, with a control token that a text can look like.
 fn file() -> File {
@@ -77,4 +77,15 @@ fn a_stream_begins_with_nothing_held() {
     assert!(stream.finish().is_none());
     assert_eq!(stream.next(&mut "\u{e9}".bytes()), Some(Chunk::Text("\u{e9}")));
     assert!(stream.next(&mut std::iter::empty()).is_none() && stream.finish().is_none());
+}
+
+/// A token of the kind of bytes that is named otherwise stands for its name.
+#[test]
+fn a_byte_with_another_name_is_text() {
+    let tokens: [(&[u8], i32, f32); 4] =
+        [(b"<unk>", UNKNOWN, 0.0), (b"x", BYTE, 0.0), (b"<0x41>", BYTE, 0.0), (b"y", NORMAL, 0.0)];
+    let texts = File::new("llama", &tokens)
+        .with(|t| [1, 2, 3].map(|token| t.piece(token).unwrap().collect::<Vec<u8>>()))
+        .unwrap();
+    assert_eq!(texts, [b"x", b"A", b"y"]);
 }

@@ -1,4 +1,5 @@
-//! The commands people type: `cargo xtask run | test | assure | bench | check | counts | endure | fuzz | sanitize | prove | size | setup`.
+//! The commands people type: `cargo xtask run | test | assure | bench | check | counts | coverage | endure | fuzz | mutants |
+//! sanitize | prove | size | setup`.
 //!
 //! - `setup.rs` installs what is missing; every other command calls it first
 //! - `kernel.rs` builds the flat kernel image, `qemu.rs` boots it, `run.rs` is the command around both
@@ -9,6 +10,7 @@
 //! - `bench.rs` runs the cases under criterion; `peers.rs` builds other engines and measures beside them, `tokenizers.rs` the
 //!   tokenizer beside others
 //! - `size.rs` reads bytes and stack depth off a linked kernel, `prove.rs` what must hold for every public function; both by `binary.rs`
+//! - `coverage.rs` counts the lines that tests run, `mutants.rs` the changes that they notice, of the parts in `parts.rs`
 //! - `fuzz.rs` runs libFuzzer, `sanitize.rs` tests under AddressSanitizer, ThreadSanitizer, Miri and loom
 //! - `baseline.rs` compares benchmark counts with recorded ones, `counts.rs` takes those of the host, `readme.rs` finds the README's commands
 
@@ -21,12 +23,15 @@ mod boots;
 mod check;
 mod checks;
 mod counts;
+mod coverage;
 mod endure;
 mod figures;
 mod fuzz;
 mod golden;
 mod json_lines;
 mod kernel;
+mod mutants;
+mod parts;
 mod peers;
 mod process;
 mod prove;
@@ -36,6 +41,8 @@ mod run;
 mod sanitize;
 mod setup;
 mod size;
+#[cfg(test)]
+mod sources;
 mod steps;
 mod supply;
 mod test;
@@ -87,6 +94,10 @@ enum Command {
     /// Run the tests of hostile files, texts and calls under AddressSanitizer and Miri, those of threads under
     /// ThreadSanitizer, and every interleaving of what synchronises
     Sanitize(sanitize::Options),
+    /// Count which lines and branches of the parser, the plan, the sampler and the tokenizer the tests run
+    Coverage(coverage::Options),
+    /// Change these in one place at a time, and count how often no test notices
+    Mutants(mutants::Options),
     /// Install what the other commands need
     Setup,
 }
@@ -127,6 +138,8 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Prove(options) => prove::run(&options)?,
         Command::Fuzz(options) => fuzz::run(&options)?,
         Command::Sanitize(options) => sanitize::run(&options)?,
+        Command::Coverage(options) => coverage::run(&options)?,
+        Command::Mutants(options) => mutants::run(&options)?,
         Command::Setup => {
             setup::for_tests()?;
         }

@@ -30,8 +30,8 @@ pub fn explore() -> Result<Outcome> {
             "--config",
             "profile.release.codegen-units=16",
         ]);
-        test.args(which).args(["--", "--nocapture", "--test-threads", "1"]);
         test.arg("--target-dir").arg(workspace::target_dir().join("xtask/sanitize/loom"));
+        test.args(which).args(["--", "--nocapture", "--test-threads", "1"]);
         test.env("RUSTFLAGS", "--cfg loom").env("RUST_BACKTRACE", "0");
         let printed = logged(&mut test, &format!("sanitize-loom-{package}"))?;
         let explored = interleavings(&printed);

@@ -14,8 +14,8 @@ use std::process::Command;
 const TESTS: [(&str, &[&str]); 4] = [
     ("corelm-sync", &["--all-features"]),
     ("corelm-ops", &["--lib", "workers"]),
-    ("corelm", &["--test", "session", "--test", "forward"]),
-    ("corelm-cases", &["--test", "conformance", "--test", "isolation"]),
+    ("corelm", &["--test", "session", "workers"]),
+    ("corelm-cases", &["--test", "conformance"]),
 ];
 /// The race that must be seen.
 const PLANTED: [&str; 6] = ["--all-features", "--test", "planted", "--", "--ignored", "--nocapture"];
