@@ -25,6 +25,7 @@ mod encoder;
 mod fold;
 mod hash;
 mod joints;
+mod listed;
 mod merges;
 mod model;
 mod names;

@@ -268,9 +268,12 @@ impl<'m> Array<'m> {
 
     /// The bytes of each string, in order; nothing when the elements are no strings.
     pub fn strings(&self) -> impl Iterator<Item = &'m [u8]> + Clone + use<'m> {
-        self.iter().map_while(|value| match value {
-            Value::String(bytes) => Some(bytes),
-            _ => None,
+        let (mut rest, n) = (self.bytes, if self.element == ValueType::String { self.len } else { 0 });
+        (0..n).map_while(move |_| {
+            let (len, behind) = rest.split_first_chunk()?;
+            let (text, tail) = behind.split_at_checked(usize::try_from(u64::from_le_bytes(*len)).ok()?)?;
+            rest = tail;
+            Some(text)
         })
     }
 

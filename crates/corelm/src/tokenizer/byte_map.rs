@@ -11,6 +11,9 @@ const ENCODED: [[u8; 2]; 256] = encoded();
 /// The bytes whose characters are the code points 256, 257, …: those without a printable character of their own.
 const SHIFTED: [u8; 68] = shifted();
 
+/// UTF-8 of the character that stands for a space.
+const SPACE: u16 = u16::from_le_bytes(encode(b' '));
+
 /// UTF-8 of the character that stands for `byte`; the second byte is 0 when there is none.
 #[inline]
 pub const fn encode(byte: u8) -> [u8; 2] {
@@ -41,7 +44,6 @@ pub fn is_written(bytes: &[u8], text: &[u8]) -> bool {
 /// `bytes` as a vocabulary writes them, if that is short.
 #[inline]
 pub fn write_short(bytes: Short) -> Option<Short> {
-    const SPACE: [u8; 2] = encode(b' ');
     // Most pieces are printable ASCII but for the space that they may begin with.
     let (text, len) = bytes.bytes();
     let is_led = text as u8 == b' ';
@@ -50,13 +52,22 @@ pub fn write_short(bytes: Short) -> Option<Short> {
         return write_any(text, len);
     }
     if is_led {
-        return Short::from_bytes(word << 16 | u128::from(u16::from_le_bytes(SPACE)), len.wrapping_add(1));
+        return Short::from_bytes(word << 16 | u128::from(SPACE), len.wrapping_add(1));
     }
     Some(bytes)
 }
 
 /// The bytes that `text`, as a vocabulary writes them, stands for, if they are few and it is written so.
 pub fn read_short(text: &[u8]) -> Option<Short> {
+    let whole = Short::new(text, text.len());
+    if let Some((number, len)) = whole.map(Short::bytes) {
+        let is_led = number as u16 == SPACE;
+        let (word, word_len) = if is_led { (number >> 16, len.saturating_sub(2)) } else { (number, len) };
+        if is_printable(word, word_len) {
+            let led = Short::from_bytes(word << 8 | u128::from(b' '), word_len.wrapping_add(1));
+            return if is_led { led } else { whole };
+        }
+    }
     let (mut bytes, mut n) = ([0; 16], 0usize);
     let mut rest = text;
     while let Some(c) = Char::first(rest) {

@@ -20,6 +20,32 @@ impl TextHash {
         text.into_iter().fold(Self::default(), Self::push)
     }
 
+    /// The hash of a slice.
+    #[inline]
+    pub fn of_bytes(text: &[u8]) -> Self {
+        Self::default().push_all(text)
+    }
+
+    /// The hash with all of `text` behind. Four bytes are multiplied at once: one after the other each would wait for the
+    /// product of the one before.
+    #[inline]
+    pub fn push_all(self, text: &[u8]) -> Self {
+        const F2: u64 = FACTOR.wrapping_mul(FACTOR);
+        const F3: u64 = F2.wrapping_mul(FACTOR);
+        const F4: u64 = F2.wrapping_mul(F2);
+        /// What four bytes of 0 add.
+        const ZEROS: u64 = 1u64.wrapping_add(FACTOR).wrapping_add(F2).wrapping_add(F3);
+        let (fours, rest) = text.as_chunks();
+        let mut hash = self.0;
+        for &[a, b, c, d] in fours {
+            let product = |byte: u8, factor: u64| u64::from(byte).wrapping_mul(factor);
+            let front = product(a, F3).wrapping_add(product(b, F2));
+            let back = product(c, FACTOR).wrapping_add(u64::from(d));
+            hash = hash.wrapping_mul(F4).wrapping_add(front).wrapping_add(back.wrapping_add(ZEROS));
+        }
+        rest.iter().copied().fold(Self(hash), Self::push)
+    }
+
     /// The hash with `byte` behind.
     #[inline]
     pub fn push(self, byte: u8) -> Self {
@@ -73,11 +99,9 @@ pub fn mix(x: u64) -> u64 {
 }
 
 /// The slots to look at for a mixed hash, in order: linear probing over `n_slots`, at most [`MAX_PROBES`].
-///
-/// The first is the high half of the hash scaled to the size of the table, which may be any.
 #[inline]
 pub fn probes(mixed: u64, n_slots: usize) -> impl Iterator<Item = usize> {
-    let mut next = ((mixed >> 32).wrapping_mul(n_slots as u64) >> 32) as usize; // below n_slots, which is below 2^32
+    let mut next = first_slot(mixed, n_slots);
     (0..n_slots.min(MAX_PROBES)).map(move |_| {
         let slot = next;
         next = slot.wrapping_add(1);
@@ -86,6 +110,12 @@ pub fn probes(mixed: u64, n_slots: usize) -> impl Iterator<Item = usize> {
         }
         slot
     })
+}
+
+/// The first of them: the high half of the hash scaled to the size of the table, which may be any below 2^32.
+#[inline]
+pub fn first_slot(mixed: u64, n_slots: usize) -> usize {
+    ((mixed >> 32).wrapping_mul(n_slots as u64) >> 32) as usize
 }
 
 /// A lookup looks at no more slots. By chance, at the loads used here, a run this long does not come up.
@@ -135,6 +165,16 @@ const fn inverse(odd: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn texts_hash_as_their_bytes() {
+        let text = b"\0abcabc\xff, any";
+        for len in 0..=text.len() {
+            let (left, right) = text.split_at(len);
+            assert_eq!(TextHash::of_bytes(left), TextHash::of(left.iter().copied()));
+            assert_eq!(TextHash::of_bytes(left).push_all(right), TextHash::of(*text));
+        }
+    }
 
     #[test]
     fn splits_hash_as_their_parts() {

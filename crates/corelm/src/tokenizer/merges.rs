@@ -2,6 +2,7 @@
 //! the score of the token they make (SentencePiece).
 
 use super::hash::{Budget, Split, TextHash, mix};
+use super::listed::{AT_ONCE, Listed};
 use super::pairs::{Pairs, PairsMut, VALUE_BITS};
 use super::scores::Scores;
 use super::vocab::{self, Vocab};
@@ -66,33 +67,22 @@ impl<'a, 'm> Merges<'a, 'm> {
         let made = arena.alloc(list.len(), 0)?;
         let mut pairs = PairsMut::new(n_rank_slots(list.len()), arena)?;
         let mut budget = Budget::new(list.len(), list.bytes().len());
-        let mut last: Token = 0;
-        for ((text, made), rank) in list.strings().zip(made.iter_mut()).zip(0..list.len() as u32) {
-            let bad = |fault| ModelError::BadVocab { fault, index: rank.into() };
-            // A space may be the first character of the left part, never the last of it.
-            let space = (1..text.len()).find(|&at| text.get(at) == Some(&b' '));
-            let parts = space.and_then(|space| text.split_at_checked(space));
-            let (left, right) = parts.ok_or(bad(VocabFault::MergeFormat))?;
-            let right =
-                right.get(1..).filter(|right| !right.is_empty()).ok_or(bad(VocabFault::MergeFormat))?;
-            budget.spend(text.len() / 4, rank as usize)?;
-            // Merges stand in the order of the tokens that they make, in most files, which saves most of the searches.
-            let is_product = |t: &[u8]| t.strip_prefix(left).is_some_and(|end| end == right);
-            let is_guess = |token: &Token| vocab.text(*token).is_some_and(is_product);
-            let product = [last, last.wrapping_add(1)].into_iter().find(is_guess).or_else(|| {
-                let both = TextHash::of(left.iter().chain(right).copied());
-                vocab.find_by(both, is_product)
-            });
-            let (Some(left), Some(right), Some(product)) = (vocab.find(left), vocab.find(right), product)
-            else {
-                return Err(bad(VocabFault::MergeToken));
-            };
-            last = product;
-            *made = product;
-            if [left, right, product].iter().all(|&token| vocab.kind(token).is_text())
-                && let Some(slot) = pairs.insert(left, right, rank, rank as usize, &mut budget)?
-            {
-                wholes.add_pair(product, slot, false, false);
+        let (mut texts, mut rank, mut last) = (list.strings(), 0, 0);
+        let mut next = [None; AT_ONCE];
+        for made in made.chunks_mut(AT_ONCE) {
+            Listed::read(&mut texts, vocab, &mut next);
+            for (listed, made) in next.iter().zip(made) {
+                let bad = |fault| ModelError::BadVocab { fault, index: rank.into() };
+                let listed = listed.as_ref().ok_or(bad(VocabFault::MergeFormat))?;
+                budget.spend(listed.len() / 4, rank as usize)?;
+                let (left, right, product) = listed.find(vocab, last).ok_or(bad(VocabFault::MergeToken))?;
+                (*made, last) = (product, product);
+                if [left, right, product].iter().all(|&token| vocab.kind(token).is_text())
+                    && let Some(slot) = pairs.insert(left, right, rank, rank as usize, &mut budget)?
+                {
+                    wholes.add_pair(product, slot, false, false);
+                }
+                rank = rank.wrapping_add(1); // as long as the list
             }
         }
         let made_of = made.iter().map(|&token| u64::from(token));

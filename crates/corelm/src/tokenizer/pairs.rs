@@ -75,15 +75,18 @@ impl<'a> PairsMut<'a> {
     ) -> Result<Option<u32>, ModelError> {
         let key = key(left, right);
         let n_slots = self.0.len();
+        let mut n_units = 0usize;
         for i in probes(mix(key), n_slots) {
-            budget.spend(1, index)?;
-            match self.0.get_mut(i) {
-                Some(slot) if *slot == FREE => {
-                    *slot = key << VALUE_BITS | u64::from(value);
-                    return Ok(u32::try_from(i).ok());
-                }
-                Some(slot) if *slot >> VALUE_BITS == key => return Ok(None),
-                _ => {}
+            n_units = n_units.wrapping_add(1);
+            let Some(slot) = self.0.get_mut(i) else { break };
+            if *slot == FREE {
+                *slot = key << VALUE_BITS | u64::from(value);
+                budget.spend(n_units, index)?;
+                return Ok(u32::try_from(i).ok());
+            }
+            if *slot >> VALUE_BITS == key {
+                budget.spend(n_units, index)?;
+                return Ok(None);
             }
         }
         budget.spend(MAX_PROBES, index)?;

@@ -71,6 +71,21 @@ impl Short {
     }
 }
 
+/// Whether two texts are the same: without a call, as most texts here are of a few bytes.
+#[inline]
+pub fn is_same(text: &[u8], other: &[u8]) -> bool {
+    fn ends_differ<const N: usize>(text: &[u8], other: &[u8]) -> Option<bool> {
+        let firsts = (text.first_chunk::<N>()?, other.first_chunk::<N>()?);
+        let lasts = (text.last_chunk::<N>()?, other.last_chunk::<N>()?);
+        Some(firsts.0 != firsts.1 || lasts.0 != lasts.1)
+    }
+    if text.len() != other.len() || text.len() > 16 {
+        return text == other;
+    }
+    let differ = ends_differ::<8>(text, other).or_else(|| ends_differ::<4>(text, other));
+    !differ.or_else(|| ends_differ::<2>(text, other)).unwrap_or_else(|| text.first() != other.first())
+}
+
 /// As in [`Short::new`], all of a text of up to 15 bytes: as few loads as there can be, which may overlap.
 #[inline]
 fn near_end(text: &[u8]) -> (u64, u64) {

@@ -1,6 +1,6 @@
 //! An index from texts to tokens: open addressing over numbers of 32 bits, while the texts stay where they are.
 
-use super::hash::{Budget, TextHash, probes};
+use super::hash::{Budget, TextHash, first_slot, probes};
 use crate::Token;
 use crate::arena::Arena;
 use crate::error::{ArenaError, ModelError, VocabFault};
@@ -8,6 +8,7 @@ use crate::error::{ArenaError, ModelError, VocabFault};
 /// Bits of a slot for `token + 1`, which is at most 2^20; above them bits of the hash. 0 is a free slot.
 const TOKEN_BITS: u32 = 21;
 const TOKEN: u32 = (1 << TOKEN_BITS) - 1;
+const FREE: u32 = 0;
 
 /// The index, to look up.
 #[derive(Clone, Copy, Debug)]
@@ -23,14 +24,25 @@ impl Slots<'_> {
         n_entries.saturating_add(n_entries / 2).saturating_add(1)
     }
 
+    /// The token that [`Slots::find`] looks at first, if any.
+    #[inline]
+    pub fn first(self, hash: TextHash) -> Option<Token> {
+        let slot = *self.0.get(first_slot(hash.mixed(), self.0.len()))?;
+        (slot & TOKEN).checked_sub(1)
+    }
+
     /// The token with this hash whose text `is_same`.
     #[inline]
     pub fn find(self, hash: TextHash, is_same: impl Fn(Token) -> bool) -> Option<Token> {
         let mixed = hash.mixed();
         for i in probes(mixed, self.0.len()) {
             let slot = *self.0.get(i)?;
-            let token = (slot & TOKEN).checked_sub(1)?;
-            if slot & !TOKEN == tag(mixed) && is_same(token) {
+            if slot == FREE {
+                return None;
+            }
+            // Where the tags are the same, their difference is what is below them.
+            let token = (slot ^ tag(mixed)).wrapping_sub(1);
+            if token < TOKEN && is_same(token) {
                 return Some(token);
             }
         }
@@ -45,7 +57,7 @@ impl<'a> SlotsMut<'a> {
     ///
     /// [`ArenaError`] when the arena is too small.
     pub fn new(n_entries: usize, arena: &mut Arena<'a>) -> Result<Self, ArenaError> {
-        Ok(Self(arena.alloc(Slots::len_for(n_entries), 0)?))
+        Ok(Self(arena.alloc(Slots::len_for(n_entries), FREE)?))
     }
 
     /// Adds a token by a text of `n_bytes`; false when a token whose text `is_same` is there, which stays.
@@ -62,15 +74,18 @@ impl<'a> SlotsMut<'a> {
         is_same: impl Fn(Token) -> bool,
     ) -> Result<bool, ModelError> {
         let (mixed, index) = (hash.mixed(), token as usize);
+        let mut n_units = 0usize;
         for i in probes(mixed, self.0.len()) {
-            budget.spend(1, index)?;
+            n_units = n_units.wrapping_add(1);
             let Some(slot) = self.0.get_mut(i) else { break };
-            let Some(other) = (*slot & TOKEN).checked_sub(1) else {
+            if *slot == FREE {
                 *slot = tag(mixed) | token.wrapping_add(1); // tokens are below 2^20
+                budget.spend(n_units, index)?;
                 return Ok(true);
-            };
-            if *slot & !TOKEN == tag(mixed) {
-                budget.spend(n_bytes / 8, index)?;
+            }
+            let other = (*slot ^ tag(mixed)).wrapping_sub(1);
+            if other < TOKEN {
+                n_units = n_units.saturating_add(n_bytes / 8);
                 if is_same(other) {
                     return Ok(false);
                 }

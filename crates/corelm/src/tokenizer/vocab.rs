@@ -2,7 +2,7 @@
 
 use super::hash::{Budget, TextHash};
 use super::names;
-use super::short::Short;
+use super::short::{Short, is_same};
 use super::slots::{Slots, SlotsMut};
 use crate::Token;
 use crate::arena::{Arena, Layout};
@@ -82,25 +82,24 @@ impl<'a, 'm> Vocab<'a, 'm> {
         read_kinds(image, kinds)?;
         let offsets = arena.alloc(n, 0u32)?;
         let mut slots = SlotsMut::new(n, arena)?;
+        let mut budget = Budget::new(n, texts.bytes().len());
+        let text_at = |offset: u32| texts.string_at(offset as usize).unwrap_or_default().0;
         let mut at = 0;
-        for (offset, i) in offsets.iter_mut().zip(0..n as u64) {
-            let bad = |fault| ModelError::BadVocab { fault, index: i };
+        for token in 0..n as Token {
+            let bad = |fault| ModelError::BadVocab { fault, index: token.into() };
             let (text, next) = texts.string_at(at).ok_or(bad(VocabFault::ArrayLength))?;
             limits::TOKEN_BYTES.check(text.len() as u64).map_err(|_| bad(VocabFault::TokenLength))?;
             if text.is_empty() {
                 return Err(bad(VocabFault::EmptyToken));
             }
-            *offset = u32::try_from(at).map_err(|_| bad(VocabFault::TokenLength))?;
+            if let Some(offset) = offsets.get_mut(token as usize) {
+                *offset = u32::try_from(at).map_err(|_| bad(VocabFault::TokenLength))?;
+            }
             at = next;
-        }
-        let mut budget = Budget::new(n, texts.bytes().len());
-        let text_at = |offset: u32| texts.string_at(offset as usize).unwrap_or_default().0;
-        for (token, &offset) in (0..n as Token).zip(&*offsets) {
-            let text = text_at(offset);
-            let hash = TextHash::of(text.iter().copied());
-            let is_same = |other: Token| offsets.get(other as usize).is_some_and(|&at| text_at(at) == text);
-            if !slots.insert(hash, token, text.len(), &mut budget, is_same)? {
-                return Err(ModelError::BadVocab { fault: VocabFault::DuplicateToken, index: token.into() });
+            let is_same =
+                |other: Token| offsets.get(other as usize).is_some_and(|&at| is_same(text_at(at), text));
+            if !slots.insert(TextHash::of_bytes(text), token, text.len(), &mut budget, is_same)? {
+                return Err(bad(VocabFault::DuplicateToken));
             }
         }
         let slots = slots.finish();
@@ -129,6 +128,11 @@ impl<'a, 'm> Vocab<'a, 'm> {
         (0..self.len() as Token).zip(self.texts.strings()) // tokens are below 2^20
     }
 
+    /// All tokens and what they are for.
+    pub fn kinds(&self) -> impl Iterator<Item = (Token, &'a TokenKind)> + use<'a> {
+        (0..self.len() as Token).zip(self.kinds)
+    }
+
     /// All texts, in the order of the tokens.
     pub fn texts(&self) -> Array<'m> {
         self.texts
@@ -148,7 +152,21 @@ impl<'a, 'm> Vocab<'a, 'm> {
 
     /// The token with exactly this text.
     pub fn find(&self, text: &[u8]) -> Option<Token> {
-        self.find_by(TextHash::of(text.iter().copied()), |other| text == other)
+        self.find_hashed(TextHash::of_bytes(text), text)
+    }
+
+    /// The same of a text whose hash is known.
+    #[inline]
+    pub fn find_hashed(&self, hash: TextHash, text: &[u8]) -> Option<Token> {
+        self.find_by(hash, |other| is_same(text, other))
+    }
+
+    /// Looks where [`Vocab::find_hashed`] will look first, so that it need not wait for memory: processors wait for many
+    /// such looks at once. What it gives has no meaning.
+    #[inline]
+    pub fn touch(&self, hash: TextHash) -> u8 {
+        let offset = self.slots.first(hash).and_then(|token| self.offsets.get(token as usize));
+        offset.and_then(|&at| self.texts.bytes().get(at as usize)).copied().unwrap_or_default()
     }
 
     /// The same of a short text.
@@ -204,7 +222,7 @@ mod tests {
     extern crate std;
     use super::*;
     use crate::gguf::writer::Writer;
-    use crate::tokenizer::hash::probes;
+    use crate::tokenizer::hash::first_slot;
     use core::mem::MaybeUninit;
     use std::vec;
     use std::vec::Vec;
@@ -224,10 +242,8 @@ mod tests {
     /// Texts chosen for the slots they want: a hundred of them in a row are indexed, thousands are refused.
     #[test]
     fn texts_made_to_collide_are_refused() {
-        let wants_first_slots = |text: &Vec<u8>| {
-            let mixed = TextHash::of(text.iter().copied()).mixed();
-            probes(mixed, Slots::len_for(3000)).next().is_some_and(|slot| slot < 20)
-        };
+        let wants_first_slots =
+            |text: &Vec<u8>| first_slot(TextHash::of_bytes(text).mixed(), Slots::len_for(3000)) < 20;
         let texts: Vec<Vec<u8>> =
             (0u32..).map(|i| i.to_le_bytes().to_vec()).filter(wants_first_slots).take(3000).collect();
         assert_eq!(load(&texts[..100]), Ok(()));
