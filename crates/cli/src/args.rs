@@ -351,7 +351,7 @@ pub struct QuantizeArgs {
 /// `corelm pack`.
 #[derive(Args)]
 pub struct PackArgs {
-    /// The model to read: Q4_0, Q4_1 or Q8_0 matrices.
+    /// The model to read: matrices of Q4_0, Q4_1 or Q8_0 are packed, and the index of its vocabulary is put beside them.
     pub input: PathBuf,
     /// The file to write; other readers of GGUF refuse it, as its tensor types are none of theirs.
     pub output: PathBuf,

@@ -1,6 +1,7 @@
 //! The arena: one region of memory that the caller owns, handed out in aligned, initialised slices.
 //!
-//! The only file of this crate with `unsafe`: two lines that turn checked bytes into typed slots.
+//! The only file of this crate with `unsafe`: two lines that turn checked bytes into typed slots, and one that sees bytes of
+//! a file as numbers.
 #![allow(unsafe_code)]
 
 use crate::error::ArenaError;
@@ -156,6 +157,29 @@ impl HighWater<'_> {
             Self::Lent(mark) => mark,
         }
     }
+}
+
+/// Numbers of which any bytes are one.
+///
+/// # Safety
+///
+/// Every value of all bytes of `Self` is a `Self`, and it has no padding.
+pub(crate) unsafe trait Plain: Copy {}
+
+// SAFETY: an integer.
+unsafe impl Plain for u8 {}
+// SAFETY: an integer.
+unsafe impl Plain for u32 {}
+// SAFETY: an integer.
+unsafe impl Plain for u64 {}
+// SAFETY: integers side by side.
+unsafe impl Plain for [u64; 2] {}
+
+/// `bytes` as the numbers that they are on this machine; `None` where these would not be aligned, or the last not whole.
+pub(crate) fn numbers_in<T: Plain>(bytes: &[u8]) -> Option<&[T]> {
+    // SAFETY: any bytes are numbers of this type: see `Plain`.
+    let (before, numbers, behind) = unsafe { bytes.align_to() };
+    (before.is_empty() && behind.is_empty()).then_some(numbers)
 }
 
 /// Counts, before there is any memory, the bytes that the same calls to [`Arena::alloc`] will take.

@@ -41,6 +41,7 @@ mod sentence_piece;
 mod short;
 mod slots;
 mod specials;
+mod tables;
 mod unicode;
 mod unigram;
 mod vocab;
@@ -56,18 +57,21 @@ pub(crate) use prompt::MAX_MARKUP;
 pub use prompt::{Contents, Prompt};
 pub use scratch::Scratch;
 pub use specials::Specials;
+pub use tables::TENSOR as INDEX_TENSOR;
 pub use vocab::TokenKind;
 
 use crate::Token;
 use crate::arena::{Arena, Layout};
 use crate::error::{ArenaError, ModelError, TokenizeError};
 use crate::gguf::Image;
+use crate::gguf::writer::WriteError;
 use clean::Cleaner;
 use decode::DecodedText;
 use encoder::Part;
 use model::{Bounds, Model, special_id};
 use output::Output;
 use specials::SpecialIndex;
+use tables::{Lines, Tables};
 use vocab::Vocab;
 
 /// A model's tokenizer: the vocabulary in the file `'m` and an index of it in the arena `'a`.
@@ -89,24 +93,31 @@ const N_ENDS: usize = 3 + names::FILL_IN_ENDS.len() + names::ENDS.len();
 /// Not below any vocabulary size.
 const NO_TOKEN: Token = Token::MAX;
 
-impl<'a, 'm> Tokenizer<'a, 'm> {
-    /// Adds what [`Tokenizer::new`] allocates: about 11 bytes for each token and 18 for each merge (byte-level), 30 to 50
-    /// for each token (SentencePiece), 15 to 20 (WordPiece, unigram) or 26 (RWKV).
+impl<'a, 'm: 'a> Tokenizer<'a, 'm> {
+    /// Adds what [`Tokenizer::new`] allocates: nothing where the file has an index ready, as `corelm pack` writes it; else
+    /// about 11 bytes for each token and 18 for each merge (byte-level), 30 to 50 for each token (SentencePiece), 15 to 20
+    /// (WordPiece, unigram) or 26 (RWKV).
     ///
     /// # Errors
     ///
     /// As [`Tokenizer::new`], as far as counts tell.
     pub fn layout(image: &Image<'m>, layout: Layout) -> Result<Layout, ModelError> {
-        Model::layout(image, Vocab::layout(image, layout)?)
+        match Tables::find(image)? {
+            Some(_) => Ok(layout),
+            None => Model::layout(image, Vocab::layout(image, layout)?),
+        }
     }
 
-    /// Checks a vocabulary and indexes it. The file needs no tensors.
+    /// Checks a vocabulary and indexes it, or takes the index that is ready in the file. The file needs no tensors.
+    ///
+    /// An index of another version of this crate, or at an address that is no multiple of 8, is as if it were not there. One
+    /// that is damaged, or of another vocabulary, is an error.
     ///
     /// # Errors
     ///
     /// [`ModelError::UnsupportedName`] with the name of a model or pre-tokenizer that is not known, other variants for
     /// a vocabulary that is not consistent, and [`ModelError::Memory`] when the arena is too small.
-    pub fn new(image: &Image<'m>, arena: &mut Arena<'a>) -> Result<Self, ModelError> {
+    pub fn new<'r: 'a>(image: &Image<'m>, arena: &mut Arena<'r>) -> Result<Self, ModelError> {
         Self::with_pre(image, None, arena)
     }
 
@@ -117,10 +128,41 @@ impl<'a, 'm> Tokenizer<'a, 'm> {
     ///
     /// As [`Tokenizer::new`].
     #[inline(never)] // a frame of its own keeps the caller's small
-    pub fn with_pre(image: &Image<'m>, pre: Option<Pre>, arena: &mut Arena<'a>) -> Result<Self, ModelError> {
+    pub fn with_pre<'r: 'a>(
+        image: &Image<'m>,
+        pre: Option<Pre>,
+        arena: &mut Arena<'r>,
+    ) -> Result<Self, ModelError> {
+        match Tables::find(image)? {
+            Some(tables) => Self::found(image, pre, tables),
+            None => Self::built(image, pre, arena),
+        }
+    }
+
+    #[inline(never)] // as above
+    fn built<'r: 'a>(image: &Image<'m>, pre: Option<Pre>, arena: &mut Arena<'r>) -> Result<Self, ModelError> {
         let vocab = Vocab::new(image, arena)?;
         let specials = SpecialIndex::new(image, &vocab)?;
         let model = Model::new(image, &vocab, pre, arena)?;
+        Self::of_parts(image, vocab, specials, model)
+    }
+
+    #[inline(never)] // as above
+    fn found(image: &Image<'m>, pre: Option<Pre>, mut tables: Tables<'m>) -> Result<Self, ModelError> {
+        tables.check(image)?;
+        let vocab = Vocab::found(image, &mut tables)?;
+        let specials = SpecialIndex::new(image, &vocab)?;
+        let model = Model::found(image, &vocab, pre, &mut tables)?;
+        tables.finish()?;
+        Self::of_parts(image, vocab, specials, model)
+    }
+
+    fn of_parts(
+        image: &Image<'m>,
+        vocab: Vocab<'a, 'm>,
+        specials: SpecialIndex,
+        model: Model<'a, 'm>,
+    ) -> Result<Self, ModelError> {
         let bounds = model.bounds(image, vocab.len())?;
         let id = |key| special_id(image, key, vocab.len(), None);
         let eos = match model {
@@ -140,6 +182,32 @@ impl<'a, 'm> Tokenizer<'a, 'm> {
             note(token);
         }
         Ok(Self { vocab, specials, fingerprint: model.fingerprint(), model, bounds, ends })
+    }
+}
+
+impl<'a, 'm> Tokenizer<'a, 'm> {
+    /// Writes the index, to be found ready in a file with the same vocabulary as `image`, whose tokenizer this is: as the
+    /// data of a tensor of F32 with the name [`INDEX_TENSOR`]. Gives its bytes, a multiple of 32; 0, and writes nothing,
+    /// for a model that has no such index: WordPiece, unigram and RWKV.
+    ///
+    /// # Errors
+    ///
+    /// Those of `write`.
+    pub fn write_index(
+        &self,
+        image: &Image<'_>,
+        write: impl FnMut(&[u8]) -> Result<(), WriteError>,
+    ) -> Result<u64, WriteError> {
+        let mut counted = Lines::new(|_: &[u8]| Ok(()));
+        self.vocab.give(&mut counted)?;
+        if !self.model.give(&mut counted)? {
+            return Ok(0);
+        }
+        let mut lines = Lines::new(write);
+        lines.head(image, counted.hash())?;
+        self.vocab.give(&mut lines)?;
+        self.model.give(&mut lines)?;
+        Ok(lines.n_bytes)
     }
 
     /// Number of tokens; every token that [`Tokenizer::encode`] gives is below it.

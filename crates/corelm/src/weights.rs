@@ -8,6 +8,7 @@ use crate::arena::{Arena, Layout};
 use crate::config::{Architecture, Config};
 use crate::error::{ArenaError, ModelError};
 use crate::gguf::{Image, TensorInfo};
+use crate::tokenizer;
 use corelm_ops::{F32, GgmlType, Matrix, Ops, Rows};
 
 /// A vector of the file: a norm, a bias, frequency factors.
@@ -156,6 +157,8 @@ impl<'a, 'm> Weights<'a, 'm> {
             "rope_freqs.weight" if has_rope => {
                 self.rope_freqs = Some(vector(tensor, config.rope.map_or(0, |rope| rope.n_dims / 2))?);
             }
+            // The tokenizer's.
+            tokenizer::INDEX_TENSOR => {}
             name => {
                 let no_place = ModelError::UnknownTensor { tensor: tensor.index };
                 let (number, part) = layer_and_part(name).ok_or(no_place)?;

@@ -10,7 +10,7 @@ use corelm::chat::ChatTemplate;
 use corelm::error::ArenaError;
 use corelm::gguf::writer::{WriteError, Writer};
 use corelm::gguf::{Array, Image};
-use corelm::tokenizer::{Piece, Pre, Utf8Stream};
+use corelm::tokenizer::{Piece, Pre, Tokenizer, Utf8Stream};
 use corelm_ops::cpu::{with_default_floats, with_default_floats_in};
 use corelm_ops::{
     Backend, Bf16, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, F32, Feature, Features, GgmlType, Line, Ops,
@@ -124,6 +124,10 @@ generic! {
     "corelm::gguf::Array::strings" = fn(array: &Array<'_>) { drive(array.strings()) }
     "corelm::gguf::Image::metadata" = fn(image: &Image<'_>) { drive(image.metadata()) }
     "corelm::gguf::Image::tensors" = fn(image: &Image<'_>) { drive(image.tensors()) }
+    "corelm::tokenizer::Tokenizer::write_index"
+        = fn(tokenizer: &Tokenizer<'_, '_>, image: &Image<'_>, to: &mut Writer<&mut [u8]>) -> Result<u64, WriteError> {
+        tokenizer.write_index(image, |bytes| to.data(bytes))
+    }
     "<corelm::tokenizer::Piece as core::iter::Iterator>::fold"
         = fn(piece: Piece<'_>) -> usize { piece.fold(0, |sum, byte| sum ^ usize::from(byte)) }
     "corelm::tokenizer::Utf8Stream::next" = fn(stream: &mut Utf8Stream, bytes: &[u8]) {

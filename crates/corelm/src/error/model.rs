@@ -252,6 +252,8 @@ pub enum VocabFault {
     Collisions,
     /// The normalizer's map is damaged.
     Charsmap,
+    /// The index that the file has ready is damaged, or of another vocabulary: at this byte of it.
+    Index,
 }
 
 /// The kinds of error that a manifest or a C caller tells apart.
@@ -463,6 +465,7 @@ impl fmt::Display for VocabFault {
             Self::Score => "score is not a finite number",
             Self::Collisions => "entries collide too often to be indexed",
             Self::Charsmap => "tokenizer.ggml.precompiled_charsmap is damaged",
+            Self::Index => "tensor corelm.tokenizer.index is damaged or of another vocabulary",
         })
     }
 }

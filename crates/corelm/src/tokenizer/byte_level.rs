@@ -9,14 +9,16 @@ use super::output::Output;
 use super::pre::Pre;
 use super::scratch::Chain;
 use super::short::Short;
+use super::tables::{Lines, Tables};
 use super::vocab::{self, Vocab};
 use super::words::{Words, WordsMut};
 use crate::Token;
 use crate::arena::{Arena, Layout};
 use crate::error::{ModelError, ShortName, TokenizeError};
 use crate::gguf::Image;
+use crate::gguf::writer::WriteError;
 
-const PRE: &str = "tokenizer.ggml.pre";
+pub(super) const PRE: &str = "tokenizer.ggml.pre";
 
 /// What encodes text into the tokens of a byte-level vocabulary.
 #[derive(Clone, Copy, Debug)]
@@ -67,6 +69,42 @@ impl<'a, 'm> ByteLevel<'a, 'm> {
         let of_bytes = bytes.iter().map(|&token| token.into());
         let fingerprint = fingerprint([merges.fingerprint()].into_iter().chain(of_name).chain(of_bytes));
         Ok(Self { pre, merges, bytes, words: words.finish(), fingerprint })
+    }
+
+    /// As [`ByteLevel::new`], of an index that is ready.
+    ///
+    /// # Errors
+    ///
+    /// As [`ByteLevel::new`], as far as they are not of single merges; [`VocabFault::Index`].
+    pub fn found(
+        image: &Image<'m>,
+        vocab: &Vocab<'_, 'm>,
+        pre: Option<Pre>,
+        tables: &mut Tables<'m>,
+    ) -> Result<Self, ModelError>
+    where
+        'm: 'a,
+    {
+        let named = named_pre(image)?;
+        let pre = pre.unwrap_or(named);
+        let bytes = tables.take(256, |&token| vocab.is_text_or_none(token))?;
+        let words = Words::found(n_words(image)?, tables, |token| vocab.is_text(token))?;
+        let merges = Merges::found_by_rank(image, vocab, tables)?;
+        // Words are those of the pre-tokenizer that the file names.
+        let words = if pre.ignores_merges() == named.ignores_merges() { words } else { Words::NONE };
+        let of_name = pre.name().bytes().map(u64::from);
+        let fingerprint = fingerprint([merges.fingerprint()].into_iter().chain(of_name));
+        Ok(Self { pre, merges, bytes, words, fingerprint })
+    }
+
+    /// Gives the tables that [`ByteLevel::found`] takes.
+    pub fn give<F: FnMut(&[u8]) -> Result<(), WriteError>>(
+        &self,
+        to: &mut Lines<F>,
+    ) -> Result<(), WriteError> {
+        to.table(self.bytes.iter().map(|token| token.to_le_bytes()))?;
+        self.words.give(to)?;
+        self.merges.give(to)
     }
 
     /// A number that differs, but for chance, from that of other tokenizers.

@@ -2,9 +2,11 @@
 //! text can be cut.
 
 use super::sentence_piece::SPACE;
+use super::tables::{Lines, Tables};
 use super::vocab::Vocab;
 use crate::arena::{Arena, Layout};
-use crate::error::ArenaError;
+use crate::error::{ArenaError, ModelError};
+use crate::gguf::writer::WriteError;
 
 /// A bit for each two kinds of bytes: ASCII characters, of which the space stands for U+2581 too, and all other bytes
 /// together. 2 KiB of arena.
@@ -58,6 +60,23 @@ impl<'a> Joints<'a> {
             }
         }
         Ok(Self(words))
+    }
+
+    /// What was looked through before. It says where text is cut, nothing else.
+    ///
+    /// # Errors
+    ///
+    /// [`VocabFault::Index`](crate::error::VocabFault::Index).
+    pub fn found(tables: &mut Tables<'a>) -> Result<Self, ModelError> {
+        Ok(Self(tables.take(N_WORDS, |_| true)?))
+    }
+
+    /// Gives the table that [`Joints::found`] takes.
+    pub fn give<F: FnMut(&[u8]) -> Result<(), WriteError>>(
+        self,
+        to: &mut Lines<F>,
+    ) -> Result<(), WriteError> {
+        to.table(self.0.iter().map(|word| word.to_le_bytes()))
     }
 
     /// Bytes of `text` before the first place where nothing merges across; all if there is none.

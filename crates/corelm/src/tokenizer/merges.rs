@@ -1,18 +1,21 @@
 //! Which two neighbours merge into which token, and which merge comes first: by rank in a list (byte-level BPE), or by
 //! the score of the token they make (SentencePiece).
 
+use super::NO_TOKEN;
 use super::hash::{Budget, Split, TextHash, mix};
 use super::listed::{AT_ONCE, Listed};
 use super::pairs::{Pairs, PairsMut, VALUE_BITS};
 use super::scores::Scores;
+use super::tables::{Lines, Tables};
 use super::vocab::{self, Vocab};
 use super::wholes::Wholes;
 use crate::Token;
 use crate::arena::{Arena, Layout};
 use crate::error::{ModelError, VocabFault};
+use crate::gguf::writer::WriteError;
 use crate::gguf::{Array, Image, ValueType, limits::Limit};
 
-const MERGES: &str = "tokenizer.ggml.merges";
+pub(super) const MERGES: &str = "tokenizer.ggml.merges";
 
 /// Ranks are kept in 24 bits, and the largest of these marks a free slot.
 const MAX_MERGES: Limit = Limit { what: "number of merges", max: (1 << VALUE_BITS) - 2 };
@@ -64,7 +67,7 @@ impl<'a, 'm> Merges<'a, 'm> {
         let list = merges(image)?;
         let mut wholes = Wholes::new(n_wholes, arena)?;
         symbols.iter().for_each(|&token| wholes.add_symbol(token));
-        let made = arena.alloc(list.len(), 0)?;
+        let made = arena.alloc(list.len(), NO_TOKEN)?;
         let mut pairs = PairsMut::new(n_rank_slots(list.len()), arena)?;
         let mut budget = Budget::new(list.len(), list.bytes().len());
         let (mut texts, mut rank, mut last) = (list.strings(), 0, 0);
@@ -76,11 +79,12 @@ impl<'a, 'm> Merges<'a, 'm> {
                 let listed = listed.as_ref().ok_or(bad(VocabFault::MergeFormat))?;
                 budget.spend(listed.len() / 4, rank as usize)?;
                 let (left, right, product) = listed.find(vocab, last).ok_or(bad(VocabFault::MergeToken))?;
-                (*made, last) = (product, product);
-                if [left, right, product].iter().all(|&token| vocab.kind(token).is_text())
-                    && let Some(slot) = pairs.insert(left, right, rank, rank as usize, &mut budget)?
-                {
-                    wholes.add_pair(product, slot, false, false);
+                last = product;
+                if [left, right, product].iter().all(|&token| vocab.kind(token).is_text()) {
+                    *made = product;
+                    if let Some(slot) = pairs.insert(left, right, rank, rank as usize, &mut budget)? {
+                        wholes.add_pair(product, slot, false, false);
+                    }
                 }
                 rank = rank.wrapping_add(1); // as long as the list
             }
@@ -164,6 +168,54 @@ impl<'a, 'm> Merges<'a, 'm> {
         Ok((merges, wholes))
     }
 
+    /// The merges of [`Merges::by_rank`] that were indexed before.
+    ///
+    /// # Errors
+    ///
+    /// [`VocabFault::Index`] when one makes what is no text. Those of a list that is absent or too long.
+    pub fn found_by_rank(
+        image: &Image<'m>,
+        vocab: &Vocab<'_, 'm>,
+        tables: &mut Tables<'m>,
+    ) -> Result<Self, ModelError>
+    where
+        'm: 'a,
+    {
+        let n = merges(image)?.len();
+        let made = tables.take(n, |&token| vocab.is_text_or_none(token))?;
+        let pairs = Pairs::found(n_rank_slots(n), tables, |_| true)?;
+        Ok(Self { pairs, order: Order::Rank(made), fingerprint: tables.fingerprint() })
+    }
+
+    /// The merges of [`Merges::by_score`] that were indexed before.
+    ///
+    /// # Errors
+    ///
+    /// [`VocabFault::Index`] when one makes what is no text. Those of scores that are absent or wrong.
+    pub fn found_by_score(
+        image: &Image<'m>,
+        vocab: &Vocab<'_, 'm>,
+        tables: &mut Tables<'m>,
+    ) -> Result<Self, ModelError>
+    where
+        'm: 'a,
+    {
+        let order = Order::Score(Scores::new(image, vocab.len())?);
+        let pairs = Pairs::found(n_score_slots(vocab.texts()), tables, |token| vocab.is_text(token))?;
+        Ok(Self { pairs, order, fingerprint: tables.fingerprint() })
+    }
+
+    /// Gives the tables that [`Merges::found_by_rank`] and [`Merges::found_by_score`] take.
+    pub fn give<F: FnMut(&[u8]) -> Result<(), WriteError>>(
+        &self,
+        to: &mut Lines<F>,
+    ) -> Result<(), WriteError> {
+        if let Order::Rank(made) = self.order {
+            to.table(made.iter().map(|token| token.to_le_bytes()))?;
+        }
+        to.table(self.pairs.numbers().map(u64::to_le_bytes))
+    }
+
     /// A number that differs, but for chance, from that of other merges.
     pub fn fingerprint(&self) -> u64 {
         self.fingerprint
@@ -193,7 +245,7 @@ impl<'a, 'm> Merges<'a, 'm> {
     #[inline]
     pub fn product(&self, left: Token, right: Token, priority: u32) -> Option<Token> {
         match self.order {
-            Order::Rank(made) => made.get(priority as usize).copied(),
+            Order::Rank(made) => made.get(priority as usize).copied().filter(|&token| token != NO_TOKEN),
             Order::Score(_) => self.pairs.find(left, right),
         }
     }

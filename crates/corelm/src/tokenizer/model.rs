@@ -8,6 +8,7 @@ use super::pre::Pre;
 use super::rwkv::Rwkv;
 use super::scratch::{Needs, Work};
 use super::sentence_piece::{self, SentencePiece};
+use super::tables::{Lines, Tables};
 use super::unigram::Unigram;
 use super::vocab::{TokenKind, Vocab};
 use super::word_piece::WordPiece;
@@ -15,8 +16,9 @@ use crate::Token;
 use crate::arena::{Arena, Layout};
 use crate::error::{ModelError, ShortName, TokenizeError, VocabFault};
 use crate::gguf::Image;
+use crate::gguf::writer::WriteError;
 
-const MODEL: &str = "tokenizer.ggml.model";
+pub(super) const MODEL: &str = "tokenizer.ggml.model";
 
 /// How text becomes tokens, with what the index holds for it.
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +81,41 @@ impl<'a, 'm> Model<'a, 'm> {
             b"rwkv" => Self::Rwkv(Rwkv::new(vocab, unknown_or(None)?, arena)?),
             name => return Err(unknown(name)),
         })
+    }
+
+    /// As [`Model::new`], of an index that is ready.
+    ///
+    /// # Errors
+    ///
+    /// Those of each model; [`VocabFault::Index`] for a model that has no such index.
+    pub fn found(
+        image: &Image<'m>,
+        vocab: &Vocab<'_, 'm>,
+        pre: Option<Pre>,
+        tables: &mut Tables<'m>,
+    ) -> Result<Self, ModelError>
+    where
+        'm: 'a,
+    {
+        let unknown = |usual| special_id(image, "tokenizer.ggml.unknown_token_id", vocab.len(), usual);
+        Ok(match name(image)? {
+            b"gpt2" => Self::ByteLevel(ByteLevel::found(image, vocab, pre, tables)?),
+            b"llama" => Self::SentencePiece(SentencePiece::found(image, vocab, unknown(None)?, tables)?),
+            _ => return Err(ModelError::BadVocab { fault: VocabFault::Index, index: 0 }),
+        })
+    }
+
+    /// Gives the tables that [`Model::found`] takes; false for a model that has none.
+    pub fn give<F: FnMut(&[u8]) -> Result<(), WriteError>>(
+        &self,
+        to: &mut Lines<F>,
+    ) -> Result<bool, WriteError> {
+        match self {
+            Self::ByteLevel(model) => model.give(to)?,
+            Self::SentencePiece(model) => model.give(to)?,
+            Self::WordPiece(_) | Self::Unigram(_) | Self::Rwkv(_) => return Ok(false),
+        }
+        Ok(true)
     }
 
     /// The tokens around a text: by the file's keys, or what llama.cpp takes where they are silent.

@@ -27,6 +27,18 @@ pub const ENDS: [&str; 22] = [
     "[e~[",
 ];
 
+/// All of these tokens' texts.
+pub fn all() -> impl Iterator<Item = &'static str> {
+    let fill_in_ends = FILL_IN_ENDS.iter().flat_map(|(_, texts)| *texts);
+    ENDS.iter().chain(&FILL_IN).chain(fill_in_ends).copied()
+}
+
+/// Whether a text is one of them.
+#[inline]
+pub fn is_known(text: &[u8]) -> bool {
+    matches!(text.last(), Some(b'>' | b']' | b'[')) && all().any(|name| name.as_bytes() == text)
+}
+
 /// Tokens that mark the parts of a prompt to fill in the middle.
 pub const FILL_IN: [&str; 24] = [
     "<|fim_prefix|>",
@@ -64,3 +76,14 @@ pub const FILL_IN_ENDS: [(&str, &[&str]); 3] = [
     ),
     ("tokenizer.ggml.fim_sep_token_id", &["<|file_sep|>"]),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_names_are_known_and_others_are_not() {
+        assert!(all().count() == 57 && all().all(|name| is_known(name.as_bytes())));
+        assert!(!["", "<", ">", "<s>", "</s> ", "[UNK]"].iter().any(|text| is_known(text.as_bytes())));
+    }
+}

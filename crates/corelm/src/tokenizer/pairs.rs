@@ -1,6 +1,7 @@
 //! [`Pairs`]: a map from two tokens to a number, by open addressing.
 
 use super::hash::{Budget, MAX_PROBES, mix, probes};
+use super::tables::Tables;
 use crate::Token;
 use crate::arena::Arena;
 use crate::error::{ArenaError, ModelError, VocabFault};
@@ -20,6 +21,20 @@ pub struct Pairs<'a>(&'a [u64]);
 pub struct PairsMut<'a>(&'a mut [u64]);
 
 impl<'a> Pairs<'a> {
+    /// A map of `n_slots` that was filled before; of each value `is_right` must say so.
+    ///
+    /// # Errors
+    ///
+    /// [`VocabFault::Index`] when it does not.
+    pub fn found(
+        n_slots: usize,
+        tables: &mut Tables<'a>,
+        is_right: impl Fn(u32) -> bool,
+    ) -> Result<Self, ModelError> {
+        let is_right = |&slot: &u64| slot == FREE || is_right(low(slot, VALUE_BITS));
+        Ok(Self(tables.take(n_slots, is_right)?))
+    }
+
     /// The value of a pair.
     #[inline]
     pub fn find(self, left: Token, right: Token) -> Option<u32> {

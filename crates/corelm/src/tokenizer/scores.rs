@@ -4,7 +4,7 @@ use crate::Token;
 use crate::error::{ModelError, VocabFault};
 use crate::gguf::{Image, ValueType};
 
-const SCORES: &str = "tokenizer.ggml.scores";
+pub(super) const SCORES: &str = "tokenizer.ggml.scores";
 
 /// A finite number for each token.
 #[derive(Clone, Copy, Debug)]

@@ -12,6 +12,7 @@ use super::merges::{Merges, fingerprint};
 use super::output::Output;
 use super::scratch::Chain;
 use super::short::Short;
+use super::tables::{Lines, Tables};
 use super::unicode::Char;
 use super::vocab::{self, TokenKind, Vocab};
 use super::words::{Words, WordsMut};
@@ -19,6 +20,7 @@ use crate::Token;
 use crate::arena::{Arena, Layout};
 use crate::error::{ModelError, TokenizeError};
 use crate::gguf::Image;
+use crate::gguf::writer::WriteError;
 
 /// U+2581, which stands for a space.
 pub const SPACE: [u8; 3] = [0xE2, 0x96, 0x81];
@@ -79,11 +81,50 @@ impl<'a, 'm> SentencePiece<'a, 'm> {
             })?,
             ascii: arena.alloc_with(128, |byte| find_text(vocab, &[byte as u8]).unwrap_or(NO_TOKEN))?,
             space: find_text(vocab, &SPACE),
-            adds_space: image.bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true),
+            adds_space: adds_space(image)?,
             joints: Joints::new(vocab, arena)?,
             // Text without a token must not become a control token, whatever the file calls unknown.
             unknown: unknown.filter(|&token| vocab.kind(token) != TokenKind::Control),
         })
+    }
+
+    /// As [`SentencePiece::new`], of an index that is ready.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Merges::found_by_score`].
+    pub fn found(
+        image: &Image<'m>,
+        vocab: &Vocab<'_, 'm>,
+        unknown: Option<Token>,
+        tables: &mut Tables<'m>,
+    ) -> Result<Self, ModelError>
+    where
+        'm: 'a,
+    {
+        let is_byte = |&token: &Token| token == NO_TOKEN || vocab.kind(token) == TokenKind::Byte;
+        Ok(Self {
+            words: Words::found(n_words(image)?, tables, |token| vocab.is_text(token))?,
+            merges: Merges::found_by_score(image, vocab, tables)?,
+            bytes: tables.take(256, is_byte)?,
+            ascii: tables.take(128, |&token| vocab.is_text_or_none(token))?,
+            joints: Joints::found(tables)?,
+            space: find_text(vocab, &SPACE),
+            adds_space: adds_space(image)?,
+            unknown: unknown.filter(|&token| vocab.kind(token) != TokenKind::Control),
+        })
+    }
+
+    /// Gives the tables that [`SentencePiece::found`] takes.
+    pub fn give<F: FnMut(&[u8]) -> Result<(), WriteError>>(
+        &self,
+        to: &mut Lines<F>,
+    ) -> Result<(), WriteError> {
+        self.words.give(to)?;
+        self.merges.give(to)?;
+        to.table(self.bytes.iter().map(|token| token.to_le_bytes()))?;
+        to.table(self.ascii.iter().map(|token| token.to_le_bytes()))?;
+        self.joints.give(to)
     }
 
     /// Whether a space goes before every fragment of text.
@@ -248,6 +289,10 @@ impl<'a, 'm> SentencePiece<'a, 'm> {
         }
         Ok(())
     }
+}
+
+fn adds_space(image: &Image<'_>) -> Result<bool, ModelError> {
+    Ok(image.bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true))
 }
 
 /// Whether a token's text is what merging of text begins with: one character, but no space, which is written U+2581.

@@ -18,7 +18,17 @@ pub struct Slots<'a>(&'a [u32]);
 #[derive(Debug)]
 pub struct SlotsMut<'a>(&'a mut [u32]);
 
-impl Slots<'_> {
+impl<'a> Slots<'a> {
+    /// Slots that were filled before. Whatever they say, [`Slots::find`] compares.
+    pub fn found(slots: &'a [u32]) -> Self {
+        Self(slots)
+    }
+
+    /// All of them.
+    pub fn numbers(self) -> &'a [u32] {
+        self.0
+    }
+
     /// Slots for `n_entries`: two thirds full at most.
     pub fn len_for(n_entries: usize) -> usize {
         n_entries.saturating_add(n_entries / 2).saturating_add(1)

@@ -112,7 +112,7 @@ impl SpecialIndex {
         let name = image.bytes("general.name")?.unwrap_or_default();
         let has = |part: &[u8]| name.windows(part.len()).any(|window| window.eq_ignore_ascii_case(part));
         let mut index = Self { takes_space: has(b"phi-3") || has(b"phi3"), ..Self::default() };
-        for (token, &kind) in vocab.kinds().filter(|(_, kind)| Specials::knows(**kind)) {
+        for (token, kind) in vocab.kinds().filter(|&(_, kind)| Specials::knows(kind)) {
             let text = vocab.text(token).unwrap_or_default();
             let len = u8::try_from(text.len());
             let (Ok(len), Some(&first)) = (len, text.first()) else {

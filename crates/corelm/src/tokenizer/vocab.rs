@@ -1,15 +1,17 @@
 //! The vocabulary: texts and types in place in the file, and the index from a text to its token.
 
 use super::hash::{Budget, TextHash};
-use super::names;
 use super::short::{Short, is_same};
 use super::slots::{Slots, SlotsMut};
+use super::tables::{Lines, Tables};
+use super::{NO_TOKEN, names};
 use crate::Token;
 use crate::arena::{Arena, Layout};
 use crate::error::{ModelError, VocabFault};
+use crate::gguf::writer::WriteError;
 use crate::gguf::{Array, Image, ValueType, limits};
 
-const TOKENS: &str = "tokenizer.ggml.tokens";
+pub(super) const TOKENS: &str = "tokenizer.ggml.tokens";
 pub(super) const TOKEN_TYPES: &str = "tokenizer.ggml.token_type";
 
 /// What a token is for; numbers as in GGUF.
@@ -43,6 +45,12 @@ impl TokenKind {
         })
     }
 
+    /// Of a number that was checked.
+    #[inline]
+    fn of(number: u8) -> Self {
+        Self::from_id(number.into()).unwrap_or(Self::Normal)
+    }
+
     /// Whether merges may make the token out of text.
     pub fn is_text(self) -> bool {
         matches!(self, Self::Normal | Self::Unused)
@@ -53,7 +61,8 @@ impl TokenKind {
 #[derive(Clone, Copy, Debug)]
 pub struct Vocab<'a, 'm> {
     texts: Array<'m>,
-    kinds: &'a [TokenKind],
+    /// Numbers as in GGUF.
+    kinds: &'a [u8],
     /// Where each token begins in `texts`.
     offsets: &'a [u32],
     slots: Slots<'a>,
@@ -67,7 +76,7 @@ impl<'a, 'm> Vocab<'a, 'm> {
     /// As [`Vocab::new`], as far as counts tell.
     pub fn layout(image: &Image<'m>, layout: Layout) -> Result<Layout, ModelError> {
         let n = tokens(image)?.len();
-        Ok(layout.add::<TokenKind>(n)?.add::<u32>(n)?.add::<u32>(Slots::len_for(n))?)
+        Ok(layout.add::<u8>(n)?.add::<u32>(n)?.add::<u32>(Slots::len_for(n))?)
     }
 
     /// Checks the tokens of `image` and indexes them.
@@ -78,7 +87,7 @@ impl<'a, 'm> Vocab<'a, 'm> {
     pub fn new(image: &Image<'m>, arena: &mut Arena<'a>) -> Result<Self, ModelError> {
         let texts = tokens(image)?;
         let n = texts.len();
-        let kinds = arena.alloc(n, TokenKind::Normal)?;
+        let kinds = arena.alloc(n, TokenKind::Normal as u8)?;
         read_kinds(image, kinds)?;
         let offsets = arena.alloc(n, 0u32)?;
         let mut slots = SlotsMut::new(n, arena)?;
@@ -88,10 +97,7 @@ impl<'a, 'm> Vocab<'a, 'm> {
         for token in 0..n as Token {
             let bad = |fault| ModelError::BadVocab { fault, index: token.into() };
             let (text, next) = texts.string_at(at).ok_or(bad(VocabFault::ArrayLength))?;
-            limits::TOKEN_BYTES.check(text.len() as u64).map_err(|_| bad(VocabFault::TokenLength))?;
-            if text.is_empty() {
-                return Err(bad(VocabFault::EmptyToken));
-            }
+            check_text(text, token.into())?;
             if let Some(offset) = offsets.get_mut(token as usize) {
                 *offset = u32::try_from(at).map_err(|_| bad(VocabFault::TokenLength))?;
             }
@@ -103,14 +109,65 @@ impl<'a, 'm> Vocab<'a, 'm> {
             }
         }
         let slots = slots.finish();
-        let fill_in_ends = names::FILL_IN_ENDS.iter().flat_map(|(_, texts)| *texts);
-        for text in names::ENDS.iter().chain(&names::FILL_IN).chain(fill_in_ends) {
+        for text in names::all() {
             let token = Vocab { texts, kinds, offsets, slots }.find(text.as_bytes());
             if let Some(kind) = token.and_then(|token| kinds.get_mut(token as usize)) {
-                *kind = TokenKind::Control;
+                *kind = TokenKind::Control as u8;
             }
         }
         Ok(Self { texts, kinds, offsets, slots })
+    }
+
+    /// Checks the tokens of `image`, of which an index is ready.
+    ///
+    /// # Errors
+    ///
+    /// As [`Vocab::new`], but that tokens may be alike: the first of them that the index finds is taken then.
+    /// [`VocabFault::Index`] when the index says other than the file of where tokens are and of what kinds.
+    pub fn found(image: &Image<'m>, tables: &mut Tables<'m>) -> Result<Self, ModelError>
+    where
+        'm: 'a,
+    {
+        let texts = tokens(image)?;
+        let n = texts.len();
+        let (kinds, offsets) = (tables.take(n, |_| true)?, tables.take(n, |_| true)?);
+        let slots = Slots::found(tables.take(Slots::len_for(n), |_| true)?);
+        let types = types(image, n)?;
+        let mut types = types.map(|types| types.bytes().as_chunks().0).unwrap_or_default().iter();
+        let mut at = 0;
+        for ((&kind, &offset), index) in kinds.iter().zip(offsets).zip(0..n as u64) {
+            let bad = |fault| ModelError::BadVocab { fault, index };
+            let (text, next) = texts.string_at(at).ok_or(bad(VocabFault::ArrayLength))?;
+            check_text(text, index)?;
+            let ty = types.next().map_or(TokenKind::Normal as u32, |id| u32::from_le_bytes(*id));
+            // What the names say goes before.
+            let ty = if names::is_known(text) { TokenKind::Control as u32 } else { ty };
+            if offset as usize != at || u32::from(kind) != ty || TokenKind::from_id(ty).is_none() {
+                return Err(bad(VocabFault::Index));
+            }
+            at = next;
+        }
+        Ok(Self { texts, kinds, offsets, slots })
+    }
+
+    /// Gives the tables that [`Vocab::found`] takes.
+    pub fn give<F: FnMut(&[u8]) -> Result<(), WriteError>>(
+        &self,
+        to: &mut Lines<F>,
+    ) -> Result<(), WriteError> {
+        to.table(self.kinds.iter().map(|&kind| [kind]))?;
+        to.table(self.offsets.iter().map(|offset| offset.to_le_bytes()))?;
+        to.table(self.slots.numbers().iter().map(|slot| slot.to_le_bytes()))
+    }
+
+    /// Whether text may become a token, or none at all: what tables have for the token of something.
+    pub fn is_text_or_none(&self, token: Token) -> bool {
+        token == NO_TOKEN || self.is_text(token)
+    }
+
+    /// Whether there is such a token, and merges may make it out of text.
+    pub fn is_text(&self, token: Token) -> bool {
+        (token as usize) < self.len() && self.kind(token).is_text()
     }
 
     /// Number of tokens.
@@ -129,8 +186,8 @@ impl<'a, 'm> Vocab<'a, 'm> {
     }
 
     /// All tokens and what they are for.
-    pub fn kinds(&self) -> impl Iterator<Item = (Token, &'a TokenKind)> + use<'a> {
-        (0..self.len() as Token).zip(self.kinds)
+    pub fn kinds(&self) -> impl Iterator<Item = (Token, TokenKind)> + use<'a> {
+        (0..self.len() as Token).zip(self.kinds.iter().map(|&kind| TokenKind::of(kind)))
     }
 
     /// All texts, in the order of the tokens.
@@ -147,7 +204,7 @@ impl<'a, 'm> Vocab<'a, 'm> {
     /// What a token is for.
     #[inline]
     pub fn kind(&self, token: Token) -> TokenKind {
-        self.kinds.get(token as usize).copied().unwrap_or(TokenKind::Normal)
+        self.kinds.get(token as usize).map_or(TokenKind::Normal, |&kind| TokenKind::of(kind))
     }
 
     /// The token with exactly this text.
@@ -203,16 +260,29 @@ pub(super) fn tokens<'m>(image: &Image<'m>) -> Result<Array<'m>, ModelError> {
     Ok(array)
 }
 
-/// All are `Normal` when the file says nothing.
-fn read_kinds(image: &Image<'_>, kinds: &mut [TokenKind]) -> Result<(), ModelError> {
-    let Some(types) = image.array(TOKEN_TYPES, ValueType::I32)? else { return Ok(()) };
-    let bad = |fault, index| ModelError::BadVocab { fault, index };
-    if types.len() != kinds.len() {
-        return Err(bad(VocabFault::ArrayLength, types.len() as u64));
+/// Types of `n` tokens, if there are any.
+fn types<'m>(image: &Image<'m>, n: usize) -> Result<Option<Array<'m>>, ModelError> {
+    match image.array(TOKEN_TYPES, ValueType::I32)? {
+        Some(types) if types.len() != n => {
+            Err(ModelError::BadVocab { fault: VocabFault::ArrayLength, index: types.len() as u64 })
+        }
+        types => Ok(types),
     }
+}
+
+fn check_text(text: &[u8], index: u64) -> Result<(), ModelError> {
+    let bad = |fault| ModelError::BadVocab { fault, index };
+    limits::TOKEN_BYTES.check(text.len() as u64).map_err(|_| bad(VocabFault::TokenLength))?;
+    if text.is_empty() { Err(bad(VocabFault::EmptyToken)) } else { Ok(()) }
+}
+
+/// All are `Normal` when the file says nothing.
+fn read_kinds(image: &Image<'_>, kinds: &mut [u8]) -> Result<(), ModelError> {
+    let Some(types) = types(image, kinds.len())? else { return Ok(()) };
+    let bad = |fault, index| ModelError::BadVocab { fault, index };
     for ((kind, id), index) in kinds.iter_mut().zip(types.bytes().as_chunks().0).zip(0..types.len() as u64) {
         let id = u32::from_le_bytes(*id);
-        *kind = TokenKind::from_id(id).ok_or(bad(VocabFault::TokenType, index))?;
+        *kind = TokenKind::from_id(id).ok_or(bad(VocabFault::TokenType, index))? as u8;
     }
     Ok(())
 }

@@ -4,19 +4,21 @@
 
 use super::hash::mix;
 use super::short::Short;
+use super::tables::{Lines, Tables};
 use crate::Token;
 use crate::arena::{Arena, Layout};
-use crate::error::ArenaError;
+use crate::error::{ArenaError, ModelError};
+use crate::gguf::writer::WriteError;
 
 /// Longer texts are not in it.
 const MAX_BYTES: usize = 12;
 
 /// A text and its token in two numbers: the first eight bytes; and from the bottom four more, how many they are, and the
 /// token. None is 0, as no text is empty.
-type Entry = (u64, u64);
+type Entry = [u64; 2];
 const LEN_AT: u32 = 32;
 const TOKEN_AT: u32 = 40;
-const FREE: Entry = (0, 0);
+const FREE: Entry = [0, 0];
 
 /// How many entries are looked at. What has no room in so many is left out.
 const PROBES: usize = 4;
@@ -29,7 +31,33 @@ pub struct Words<'a>(&'a [Entry]);
 #[derive(Debug)]
 pub struct WordsMut<'a>(&'a mut [Entry]);
 
-impl Words<'_> {
+impl<'a> Words<'a> {
+    /// No words.
+    pub const NONE: Self = Self(&[]);
+
+    /// Words of `n_words` that were collected before; of each token `is_right` must say so.
+    ///
+    /// # Errors
+    ///
+    /// [`VocabFault::Index`](crate::error::VocabFault::Index) when it does not.
+    pub fn found(
+        n_words: usize,
+        tables: &mut Tables<'a>,
+        is_right: impl Fn(Token) -> bool,
+    ) -> Result<Self, ModelError> {
+        let is_token = |number: u64| Token::try_from(number).is_ok_and(&is_right);
+        let is_right = |entry: &Entry| *entry == FREE || is_token(entry[1] >> TOKEN_AT);
+        Ok(Self(tables.take(n_entries(n_words), is_right)?))
+    }
+
+    /// Gives the table that [`Words::found`] takes.
+    pub fn give<F: FnMut(&[u8]) -> Result<(), WriteError>>(
+        self,
+        to: &mut Lines<F>,
+    ) -> Result<(), WriteError> {
+        to.table(self.0.iter().flatten().map(|number| number.to_le_bytes()))
+    }
+
     /// Adds what [`WordsMut::new`] allocates.
     ///
     /// # Errors
@@ -43,7 +71,7 @@ impl Words<'_> {
     #[inline]
     pub fn find(self, text: Short) -> Option<Token> {
         let (low, high) = key(text)?;
-        for &(other_low, other_high) in self.0.get(first(low, high, self.0.len())..)?.iter().take(PROBES) {
+        for &[other_low, other_high] in self.0.get(first(low, high, self.0.len())..)?.iter().take(PROBES) {
             if other_low == low && other_high & ((1 << TOKEN_AT) - 1) == high {
                 return Some((other_high >> TOKEN_AT) as Token);
             }
@@ -67,7 +95,7 @@ impl<'a> WordsMut<'a> {
         let Some((low, high)) = key(text) else { return };
         let entries = self.0.get_mut(first(low, high, self.0.len())..).unwrap_or_default();
         if let Some(entry) = entries.iter_mut().take(PROBES).find(|entry| **entry == FREE) {
-            *entry = (low, high | u64::from(token) << TOKEN_AT);
+            *entry = [low, high | u64::from(token) << TOKEN_AT];
         }
     }
 
@@ -79,7 +107,7 @@ impl<'a> WordsMut<'a> {
 
 /// A text as an entry has it.
 #[inline]
-fn key(text: Short) -> Option<Entry> {
+fn key(text: Short) -> Option<(u64, u64)> {
     let (low, high, len) = text.halves();
     (1..=MAX_BYTES).contains(&len).then_some((low, high | (len as u64) << LEN_AT))
 }
