@@ -7,6 +7,7 @@
 
 mod lcov;
 
+use crate::figures;
 use crate::parts::{PARTS, Part};
 use crate::process::{self, cargo, logged};
 use crate::workspace;
@@ -19,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The options of `cargo xtask coverage`.
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 pub struct Options {
     /// Print one JSON object instead of a table
     #[arg(long)]
@@ -77,6 +78,7 @@ pub fn run(options: &Options) -> Result<()> {
     } else {
         print(&rows, options.branches);
     }
+    tell(&rows);
     let missing: Vec<&str> = rows.iter().flat_map(|row| &row.missing).map(String::as_str).collect();
     ensure!(
         missing.is_empty(),
@@ -92,6 +94,18 @@ pub fn run(options: &Options) -> Result<()> {
     let few: Vec<&str> = rows.iter().filter(|row| !row.holds()).map(|row| row.name).collect();
     ensure!(few.is_empty(), "less than {BRANCHES} % of the branches: {}", few.join(", "));
     Ok(())
+}
+
+/// Tells the lines and branches of every part.
+fn tell(rows: &[Row]) {
+    let part = |row: &Row| {
+        let Row { name, lines, lines_run, excepted, branches, branches_taken, .. } = row;
+        let share = 100.0 * *branches_taken as f64 / (*branches).max(1) as f64;
+        format!("{name} {lines_run} of {lines} lines ({excepted} listed), {share:.1} % of branches")
+    };
+    let told: Vec<String> = rows.iter().map(part).collect();
+    let missed = if rows.iter().all(Row::holds) { "" } else { figures::MISSED };
+    figures::note("R20", "coverage", format!("{missed}{}", told.join("; ")));
 }
 
 /// Runs the tests with counters, and gives what they counted in the format of lcov.

@@ -7,6 +7,9 @@ use std::sync::{Mutex, PoisonError};
 /// Begins a line that tells a figure.
 const WORD: &str = "figure ";
 
+/// Begins the text of a figure that is not as asked.
+pub const MISSED: &str = "missed: ";
+
 /// What was measured for a goal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Figure {

@@ -5,6 +5,7 @@
 //! or so: `--shard 0/20` takes every twentieth. Tests that go through everything there is are left out, as they take longer than all
 //! others together.
 
+use crate::figures;
 use crate::parts::{PARTS, Part};
 use crate::process::{self, cargo};
 use crate::workspace;
@@ -15,7 +16,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The options of `cargo xtask mutants`.
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 pub struct Options {
     /// The part; all of them by default
     #[arg(value_parser = PARTS.map(|part| part.name))]
@@ -113,9 +114,21 @@ pub fn run(options: &Options) -> Result<()> {
     } else {
         print(&rows);
     }
+    tell(&rows);
     let few: Vec<&str> = rows.iter().filter(|row| !row.all().holds()).map(|row| row.name).collect();
     ensure!(few.is_empty(), "less than {CAUGHT} % were noticed: {}", few.join(", "));
     Ok(())
+}
+
+/// Tells how many changes of every part were noticed.
+fn tell(rows: &[Row]) {
+    let part = |row: &Row| {
+        let Counts { caught, timeout, missed, .. } = row.all();
+        format!("{} {} of {}", row.name, caught + timeout, caught + timeout + missed)
+    };
+    let told: Vec<String> = rows.iter().map(part).collect();
+    let missed = if rows.iter().all(|row| row.all().holds()) { "" } else { figures::MISSED };
+    figures::note("R20", "mutants", format!("{missed}{}", told.join("; ")));
 }
 
 fn mutate(part: &Part, options: &Options) -> Result<Row> {

@@ -109,6 +109,10 @@ fn unsafe_is_where_it_is_listed_and_each_of_those_has_some() {
         }
     }
     assert_eq!(needed, BTreeSet::from(UNSAFE), "a file is listed in vain");
+    println!(
+        "figure R20 unsafe: in {} listed files and folders of the libraries, and each has some",
+        UNSAFE.len()
+    );
 }
 
 #[test]

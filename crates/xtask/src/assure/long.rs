@@ -1,8 +1,10 @@
 //! What takes longer than `cargo xtask test` may.
 
+use crate::coverage;
 use crate::endure;
 use crate::figures;
 use crate::fuzz;
+use crate::mutants;
 use crate::process::{cargo, logged};
 use crate::prove;
 use crate::qemu::Cpu;
@@ -20,7 +22,7 @@ const FLIPS: &str = "100000";
 type Long = (&'static [&'static str], &'static str, fn(f64) -> Result<Outcome>);
 
 /// The shortest first.
-const LONG: [Long; 10] = [
+const LONG: [Long; 12] = [
     (&["R21"], "the same bytes from two folders", |_| prove::is_reproducible(setup::for_kernel()?)),
     (&["R14"], "a million flips in weights", |_| test(&["corelm-cases", "flips"], "CORELM_MUTANTS", MUTANTS)),
     (&["R3"], "a million mutants", |_| test(&["corelm-cases", "mutants"], "CORELM_MUTANTS", MUTANTS)),
@@ -38,7 +40,9 @@ const LONG: [Long; 10] = [
     }),
     (&["R19"], "ThreadSanitizer", |_| sanitize::threads::watch()),
     (&["R5", "R17"], "fuzzing", fuzz::for_hours),
+    (&["R20"], "coverage", |_| passed(coverage::run(&coverage::Options::default()))),
     (&["R2"], "Miri", |_| sanitize::by_miri()),
+    (&["R20"], "mutants of the code", |_| passed(mutants::run(&mutants::Options::default()))),
 ];
 
 /// The steps of `goals`, or of all.

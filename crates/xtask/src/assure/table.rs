@@ -1,7 +1,7 @@
 //! The table: figures beside what is asked and what others reach.
 
 use super::goals::{GOALS, Goal, Measure};
-use crate::figures::Figure;
+use crate::figures::{Figure, MISSED};
 use crate::process;
 use crate::workspace;
 use anyhow::{Context, Result};
@@ -189,7 +189,7 @@ fn why(measure: &Measure) -> String {
 fn verdict(measure: &Measure, text: &str) -> Verdict {
     let n_cases = text.split(|c: char| !c.is_ascii_digit()).next().and_then(|n| n.parse::<u64>().ok());
     match n_cases {
-        _ if !measure.missed.is_empty() => Verdict::Missed,
+        _ if !measure.missed.is_empty() || text.starts_with(MISSED) => Verdict::Missed,
         _ if text.is_empty() => Verdict::NotRun,
         Some(n) if n < measure.at_least => Verdict::Short,
         None if measure.at_least > 0 => Verdict::Short,
