@@ -293,3 +293,12 @@ fn candidates_come_in_the_order_of_a_sort() {
         assert!(ranked.nth(n).is_none() && ranked.all().len() == n);
     }
 }
+
+/// A place that is not there is left alone.
+#[test]
+fn nothing_sinks_outside_of_a_heap() {
+    sift_down(&mut [], 0);
+    let mut heap = [3.0, 1.0, 2.0].map(|score| Candidate { score, token: 7 });
+    sift_down(&mut heap, 3);
+    assert_eq!(heap.map(|candidate| candidate.score), [3.0, 1.0, 2.0]);
+}
