@@ -4,7 +4,6 @@
 //! |---|---|
 //! | [`rounds`] | [`Rounds`]: one job at a time for a team of cores or threads |
 //! | [`pool`] | [`Pool`]: threads that serve such rounds (feature `std`) |
-//! | [`lock`] | [`Lock`]: a value for all cores, held with interrupts masked |
 //! | `primitives` | what these are made of: `core`'s atomics, or loom's |
 //! | `model` | loom's atomics, each of whose orderings can be weakened (`cfg(loom)`) |
 //!
@@ -12,7 +11,6 @@
 //! asks of every ordering, and of every operation that reads and writes in one step, that some model fails without it.
 #![cfg_attr(not(any(test, loom, feature = "std")), no_std)]
 
-pub mod lock;
 #[cfg(loom)]
 pub mod model;
 #[cfg(any(loom, feature = "std"))]
@@ -20,7 +18,6 @@ pub mod pool;
 mod primitives;
 pub mod rounds;
 
-pub use lock::{Lock, Mask};
 #[cfg(any(loom, feature = "std"))]
 pub use pool::Pool;
 pub use rounds::Rounds;

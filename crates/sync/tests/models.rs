@@ -2,7 +2,7 @@
 #![cfg(loom)]
 
 use corelm_sync::model::{self, Model};
-use corelm_sync::{Lock, Mask, Pool, Rounds};
+use corelm_sync::{Pool, Rounds};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
@@ -151,32 +151,4 @@ fn team() {
             some("one comes late", 3, one_comes_late),
         ],
     );
-}
-
-/// Nothing interrupts a thread of a model.
-struct Nothing;
-
-impl Mask for Nothing {
-    type Before = ();
-    fn mask() {}
-    fn restore((): ()) {}
-}
-
-fn lock_of(n: usize) {
-    let lock: Arc<Lock<usize, Nothing>> = Arc::new(Lock::new(0));
-    let add = |lock: &Lock<usize, Nothing>| lock.with(|value| *value += 1);
-    let others: Vec<_> = (1..n)
-        .map(|_| {
-            let lock = Arc::clone(&lock);
-            thread::spawn(move || add(&lock))
-        })
-        .collect();
-    add(&lock);
-    others.into_iter().for_each(|other| other.join().unwrap());
-    assert_eq!(lock.with(|value| *value), n, "model: a sum was lost");
-}
-
-#[test]
-fn lock() {
-    model::explore("lock", &[all("a lock of two", || lock_of(2)), all("a lock of three", || lock_of(3))]);
 }
