@@ -59,12 +59,6 @@ impl Kept {
         (len <= MAX_TOKENS).then(|| Self(three(a, b, c) | (len as u64) << COUNT_AT, three(d, e, f)))
     }
 
-    /// A single token.
-    #[inline]
-    fn one(token: Token) -> Self {
-        Self(u64::from(token) | 1 << COUNT_AT, 0)
-    }
-
     /// Gives the tokens in their order.
     #[inline]
     fn give(self, out: &mut Output<'_>) {
@@ -123,6 +117,10 @@ impl<'s> PieceCache<'s> {
         let Some(short) = Short::new(text, len) else {
             return encode(&mut Sink { out, tokens: [0; MAX_TOKENS], len: 0 });
         };
+        if let Some(token) = whole(short) {
+            out.push(token);
+            return Ok(());
+        }
         let place = self.place(short);
         if let Some((known, kept)) = &place
             && *known == short
@@ -130,18 +128,9 @@ impl<'s> PieceCache<'s> {
             kept.give(out);
             return Ok(());
         }
-        let kept = match whole(short) {
-            Some(token) => {
-                out.push(token);
-                Some(Kept::one(token))
-            }
-            None => {
-                let mut sink = Sink { out, tokens: [0; MAX_TOKENS], len: 0 };
-                encode(&mut sink)?;
-                Kept::new(sink.tokens, sink.len)
-            }
-        };
-        if let Some((entry, kept)) = place.zip(kept) {
+        let mut sink = Sink { out, tokens: [0; MAX_TOKENS], len: 0 };
+        encode(&mut sink)?;
+        if let Some((entry, kept)) = place.zip(Kept::new(sink.tokens, sink.len)) {
             *entry = (short, kept);
         }
         Ok(())

@@ -15,7 +15,7 @@ pub struct Ahead {
 
 impl Ahead {
     /// Where `[lead]?[A-Za-z]+` ends that begins at `at`, when `leads` takes no letters. `None` where there is no such word,
-    /// or it is long, near the end of the text or near characters that are not ASCII.
+    /// or it is long or near characters that are not ASCII.
     #[inline(always)]
     pub fn word(&mut self, text: &[u8], at: usize, leads: impl Fn(u8) -> bool) -> Option<usize> {
         const LONGEST: usize = 16;
@@ -34,7 +34,12 @@ impl Ahead {
 /// A bit for each of the 64 bytes from `start` on.
 #[inline(never)]
 fn letters(text: &[u8], start: usize) -> u64 {
-    let Some(bytes) = after(text, start).first_chunk::<64>() else { return 0 };
+    let rest = after(text, start);
+    let mut end = [0; 64]; // behind a text there are no letters
+    let bytes = rest.first_chunk::<64>().unwrap_or_else(|| {
+        end.iter_mut().zip(rest).for_each(|(slot, &byte)| *slot = byte);
+        &end
+    });
     let mut are_letters = [0; 64];
     for (is_letter, byte) in are_letters.iter_mut().zip(bytes) {
         *is_letter = byte.is_ascii_alphabetic().into();
