@@ -34,8 +34,8 @@ impl<T> UnsafeCell<T> {
     }
 }
 
-/// Waits a moment for another core; `turn` counts up from 0 while the same is waited for.
-#[cfg(not(loom))]
+/// Waits a moment for another thread; `turn` counts up from 0 while the same is waited for.
+#[cfg(all(not(loom), feature = "std"))]
 pub fn pause(_turn: usize) {
     core::hint::spin_loop();
 }
