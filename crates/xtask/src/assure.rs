@@ -8,7 +8,7 @@ pub mod goals;
 mod long;
 mod table;
 
-use crate::figures;
+use crate::figures::{self, Figure};
 use crate::setup;
 use crate::steps::{Outcome, Steps};
 use crate::test;
@@ -59,11 +59,10 @@ pub fn run(options: &Options) -> Result<()> {
             steps.step("figures of all goals", all_told);
         }
         if !options.quick {
-            long::run(&mut steps, &options.goals, options.hours);
+            long::run(&mut steps, &options.goals, options.hours)?;
         }
     }
-    let table = Table::load()?.with(figures::take(), Form::Long)?;
-    table.save()?;
+    let table = Table::load()?;
     if options.save {
         table.save_in_docs()?;
     }
@@ -75,23 +74,29 @@ pub fn run(options: &Options) -> Result<()> {
     if options.kept { Ok(()) } else { steps.finish() }
 }
 
+/// Keeps figures with those of earlier runs.
+fn keep(told: Vec<Figure>, form: Form) -> Result<()> {
+    Table::load()?.with(told, form)?.save()
+}
+
 /// The last step of `cargo xtask test`: every figure that it should have told, in the table.
 ///
 /// # Errors
 ///
-/// When one is missing, and no data for it is.
+/// When one is missing under continuous integration (`CI` is set).
 pub fn all_told() -> Result<Outcome> {
     let told = figures::take();
-    let table = Table::load()?.with(told.clone(), Form::Quick)?;
-    table.save()?;
+    keep(told.clone(), Form::Quick)?;
     let missing = goals::told_by_tests().filter(|(goal, measure)| {
         !told.iter().any(|figure| figure.goal == goal.id && figure.measure == measure.name)
     });
     let missing: Vec<String> =
         missing.map(|(goal, measure)| format!("{} {}", goal.id, measure.name)).collect();
-    if crate::workspace::shared()?.is_none() {
-        return Ok(Outcome::Skipped("no ../shared".to_owned()));
+    if !missing.is_empty() {
+        let what = format!("no figure for {}", missing.join(", "));
+        // A machine may lack ../shared, callgrind or rustup, whose steps say so; where everything must run, nothing may be missing.
+        ensure!(std::env::var_os("CI").is_none(), what);
+        return Ok(Outcome::Skipped(what));
     }
-    ensure!(missing.is_empty(), "no figure for {}", missing.join(", "));
     Ok(Outcome::Noted(told.len(), "target/xtask/assurance.md".to_owned()))
 }

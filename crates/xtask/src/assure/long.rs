@@ -1,5 +1,7 @@
 //! What takes longer than `cargo xtask test` may.
 
+use super::keep;
+use super::table::Form;
 use crate::coverage;
 use crate::endure;
 use crate::figures;
@@ -45,13 +47,19 @@ const LONG: [Long; 12] = [
     (&["R20"], "mutants of the code", |_| passed(mutants::run(&mutants::Options::default()))),
 ];
 
-/// The steps of `goals`, or of all.
-pub fn run(steps: &mut Steps, goals: &[String], hours: f64) {
+/// The steps of `goals`, or of all. What each tells is kept before the next one begins, which may take hours.
+///
+/// # Errors
+///
+/// When it cannot be kept.
+pub fn run(steps: &mut Steps, goals: &[String], hours: f64) -> Result<()> {
     for (of, name, body) in LONG {
         if goals.is_empty() || of.iter().any(|goal| goals.iter().any(|wanted| wanted == goal)) {
             steps.step(name, || body(hours));
+            keep(figures::take(), Form::Long)?;
         }
     }
+    Ok(())
 }
 
 /// A test in release, with as many cases as a variable says.
