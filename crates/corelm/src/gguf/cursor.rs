@@ -89,3 +89,16 @@ impl<'m> Cursor<'m> {
         ModelError::Truncated { offset: self.offset, need, have: self.left() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_that_is_not_there_is_the_end() {
+        let cursor = Cursor::new(&[1, 2, 3, 4, 5], 10);
+        assert_eq!(cursor.at(11).u32(), Ok(u32::from_le_bytes([2, 3, 4, 5])));
+        assert_eq!((cursor.at(15).left(), cursor.at(16).left(), cursor.at(u32::MAX).left()), (0, 0, 0));
+        assert_eq!(cursor.at(3).place(), 10, "nothing before the first place");
+    }
+}
