@@ -62,6 +62,30 @@ class Other:
         raise NotImplementedError
 
 
+def byte_pairs(file: VocabularyFile) -> tokenizers.models.BPE:
+    """The model of a byte-level vocabulary; its pieces are for the caller to cut."""
+    known = {token.decode(): id_ for id_, token in enumerate(file.tokens)}
+    merges = [tuple(merge.decode().split(" ", 1)) for merge in file.keys["tokenizer.ggml.merges"]]
+    merges = [(a, b) for a, b in merges if a in known and b in known and a + b in known]
+    return tokenizers.models.BPE(known, merges, ignore_merges=file.pre in IGNORES_MERGES)
+
+
+def sentence_piece(file: VocabularyFile, type_: int) -> sentencepiece.SentencePieceProcessor:
+    """A model put together from the file: unigram is of type 1, BPE of type 2."""
+    keys = {key.removeprefix("tokenizer.ggml."): value for key, value in file.keys.items()}
+    model = sentencepiece_model_pb2.ModelProto()
+    for token, score, piece_type in zip(file.tokens, keys["scores"], keys["token_type"]):
+        model.pieces.add(piece=token.decode(), score=score, type=piece_type)
+    trainer, normalizer = model.trainer_spec, model.normalizer_spec
+    trainer.model_type, trainer.byte_fallback = type_, type_ == 2
+    trainer.unk_id, trainer.eos_id = keys["unknown_token_id"], keys["eos_token_id"]
+    trainer.bos_id, trainer.pad_id = keys.get("bos_token_id", -1), keys.get("padding_token_id", -1)
+    normalizer.precompiled_charsmap = bytes(b & 0xFF for b in keys.get("precompiled_charsmap", ()))
+    normalizer.add_dummy_prefix = keys.get("add_space_prefix", True)
+    normalizer.remove_extra_whitespaces = keys.get("remove_extra_whitespaces", False)
+    return sentencepiece.SentencePieceProcessor(model_proto=model.SerializeToString())
+
+
 class BytePairs(Other):
     """`tokenizers.models.BPE` over the pieces that the published expressions make (tools/pre-tokenizers).
 
@@ -72,10 +96,7 @@ class BytePairs(Other):
 
     def __init__(self, file: VocabularyFile) -> None:
         super().__init__(file)
-        known = {token.decode(): id_ for id_, token in enumerate(file.tokens)}
-        merges = [tuple(merge.decode().split(" ", 1)) for merge in file.keys["tokenizer.ggml.merges"]]
-        merges = [(a, b) for a, b in merges if a in known and b in known and a + b in known]
-        self.model = tokenizers.models.BPE(known, merges, ignore_merges=file.pre in IGNORES_MERGES)
+        self.model = byte_pairs(file)
         aliases = {alias: name for name, line in expressions.ALIASES.items() for alias in line.split()}
         self.pre = aliases.get(file.pre, file.pre)
 
@@ -182,20 +203,7 @@ class Pieces(Other):
 
     def __init__(self, file: VocabularyFile) -> None:
         super().__init__(file)
-        model = sentencepiece_model_pb2.ModelProto()
-        scores = file.keys["tokenizer.ggml.scores"]
-        for token, score, type_ in zip(file.tokens, scores, file.keys["tokenizer.ggml.token_type"]):
-            model.pieces.add(piece=token.decode(), score=score, type=type_)
-        model.trainer_spec.model_type = 1
-        model.trainer_spec.unk_id = file.keys["tokenizer.ggml.unknown_token_id"]
-        model.trainer_spec.eos_id = file.keys["tokenizer.ggml.eos_token_id"]
-        model.trainer_spec.pad_id = file.keys["tokenizer.ggml.padding_token_id"]
-        model.trainer_spec.bos_id = -1
-        spec = model.normalizer_spec
-        spec.precompiled_charsmap = bytes(b & 0xFF for b in file.keys.get("tokenizer.ggml.precompiled_charsmap", ()))
-        spec.add_dummy_prefix = file.keys["tokenizer.ggml.add_space_prefix"]
-        spec.remove_extra_whitespaces = file.keys["tokenizer.ggml.remove_extra_whitespaces"]
-        self.processor = sentencepiece.SentencePieceProcessor(model_proto=model.SerializeToString())
+        self.processor = sentence_piece(file, 1)
 
     def can(self, text: bytes) -> bool:
         return is_valid(text) and SPACE.encode() not in text and not self.user_defined

@@ -17,12 +17,11 @@ import itertools
 import pathlib
 import sys
 
-import sentencepiece
 import tokenizers
-from sentencepiece import sentencepiece_model_pb2
 from tokenizers import pre_tokenizers
 
 from known import is_valid
+from others import byte_pairs, sentence_piece
 from subjects import Corelm
 from texts import Texts
 from vocabulary import CONTROL, VocabularyFile
@@ -30,7 +29,6 @@ from vocabulary import CONTROL, VocabularyFile
 sys.path.append(str(pathlib.Path(__file__).parents[1] / "pre-tokenizers"))
 import expressions  # noqa: E402
 
-SPACE = "\u2581"
 MOST_SHOWN = 5
 EXPRESSIONS = {"gpt-2": expressions.GPT2, "llama-bpe": expressions.LLAMA3, "qwen2": expressions.QWEN2}
 Spans = list[tuple[int, int, int]]
@@ -40,11 +38,7 @@ class ByteLevel:
     """A byte-level BPE with the published expression."""
 
     def __init__(self, file: VocabularyFile) -> None:
-        known = {token.decode(): id_ for id_, token in enumerate(file.tokens)}
-        merges = [tuple(merge.decode().split(" ", 1)) for merge in file.keys["tokenizer.ggml.merges"]]
-        merges = [(a, b) for a, b in merges if a in known and b in known and a + b in known]
-        ignores_merges = file.pre == "llama-bpe"
-        self.tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(known, merges, ignore_merges=ignores_merges))
+        self.tokenizer = tokenizers.Tokenizer(byte_pairs(file))
         pieces = pre_tokenizers.Split(tokenizers.Regex(EXPRESSIONS[file.pre]), "isolated")
         letters = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
         self.tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pieces, letters])
@@ -64,18 +58,7 @@ class SentencePiece:
     """SentencePiece's BPE over a model put together from the file."""
 
     def __init__(self, file: VocabularyFile) -> None:
-        model = sentencepiece_model_pb2.ModelProto()
-        keys = file.keys
-        for token, score, type_ in zip(file.tokens, keys["tokenizer.ggml.scores"], keys["tokenizer.ggml.token_type"]):
-            model.pieces.add(piece=token.decode(), score=score, type=type_)
-        model.trainer_spec.model_type = 2
-        model.trainer_spec.byte_fallback = True
-        model.trainer_spec.unk_id = keys.get("tokenizer.ggml.unknown_token_id", 0)
-        model.trainer_spec.bos_id, model.trainer_spec.eos_id, model.trainer_spec.pad_id = 1, 2, -1
-        model.normalizer_spec.name = "identity"
-        model.normalizer_spec.add_dummy_prefix = True
-        model.normalizer_spec.remove_extra_whitespaces = False
-        self.processor = sentencepiece.SentencePieceProcessor(model_proto=model.SerializeToString())
+        self.processor = sentence_piece(file, 2)
 
     def encode(self, text: str) -> Spans:
         """Ids, and offsets in bytes."""

@@ -154,10 +154,9 @@ pub fn for_hours(hours: f64) -> Result<Outcome> {
 /// Tells what was executed.
 fn tell(rows: &[Row], watch: &str) {
     for row in rows {
-        let Row { target, executions, edges, inputs, .. } = row;
-        let minutes = row.seconds / 60.0;
+        let Row { target, executions, edges, inputs, seconds, .. } = row;
         let told = format!(
-            "{executions} executions in {minutes:.0} min, {edges} edges, corpus of {inputs}; 0 findings"
+            "{executions} executions in {seconds:.0} s, {edges} edges, corpus of {inputs}; 0 findings"
         );
         if *target == "tokenizer" {
             figures::note("R17", "fuzzed", told.clone());

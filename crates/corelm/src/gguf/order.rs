@@ -44,10 +44,11 @@ pub(super) fn for_each_in_order<K, I>(
         }
         let sorted = table.get(..n).unwrap_or_default();
         sorted.iter().for_each(|&place| visit(place));
-        if is_rest {
+        done = last.zip(sorted.last().copied());
+        // Without a last one, which there is, nothing would say where the next pass begins.
+        if is_rest || done.is_none() {
             return;
         }
-        done = sorted.last().and_then(|&place| Some((key_at(place)?, place)));
     }
 }
 

@@ -99,7 +99,11 @@ pub fn traps(object: &Object) -> Row {
         |function: &Function| function.code.n_traps.saturating_sub(usize::from(is_listed(&function.name)));
     let found = object.functions.iter().filter(|function| excess(function) > 0);
     let notes = found.map(|function| format!("{} {}", excess(function), function.name)).collect();
-    Row::none(("R1", "traps"), format!("functions with brk or ud2, {}", object.target.name), notes)
+    Row::none(
+        ("R1", "traps"),
+        format!("functions with brk or ud2 that are not listed, {}", object.target.name),
+        notes,
+    )
 }
 
 /// R6: nothing allocates, and nothing is imported but what the compiler itself asks for.
