@@ -11,6 +11,7 @@ use super::scratch::Chain;
 use super::short::Short;
 use super::tables::{Lines, Tables};
 use super::vocab::{self, Vocab};
+use super::wholes::{self, Wholes};
 use super::words::{Words, WordsMut};
 use crate::Token;
 use crate::arena::{Arena, Layout};
@@ -25,6 +26,7 @@ pub(super) const PRE: &str = "tokenizer.ggml.pre";
 pub struct ByteLevel<'a, 'm> {
     pre: Pre,
     merges: Merges<'a, 'm>,
+    wholes: Wholes<'a>,
     /// The token of each byte; [`NO_TOKEN`] where there is none.
     bytes: &'a [Token],
     words: Words<'a>,
@@ -55,10 +57,13 @@ impl<'a, 'm> ByteLevel<'a, 'm> {
         arena: &mut Arena<'a>,
     ) -> Result<Self, ModelError> {
         let pre = pre.map_or_else(|| named_pre(image), Ok)?;
-        let bytes = arena.alloc_with(256, |byte| find_mapped(vocab, &[byte as u8]).unwrap_or(NO_TOKEN))?;
+        let bytes = arena.alloc_with(256, |byte| {
+            let token = find_mapped(vocab, &[byte as u8]);
+            token.filter(|&token| vocab.kind(token).is_text()).unwrap_or(NO_TOKEN)
+        })?;
         let n_words = n_words(image)?;
-        let mut words = WordsMut::new(n_words, arena)?;
         let (merges, wholes) = Merges::by_rank(image, vocab, bytes, n_proved(image)?, arena)?;
+        let mut words = WordsMut::new(n_words, arena)?;
         for (token, text) in vocab.tokens().take(n_words) {
             let is_word = if pre.ignores_merges() { vocab.kind(token).is_text() } else { wholes.has(token) };
             if let Some(bytes) = byte_map::read_short(text).filter(|_| is_word) {
@@ -68,7 +73,7 @@ impl<'a, 'm> ByteLevel<'a, 'm> {
         let of_name = pre.name().bytes().map(u64::from);
         let of_bytes = bytes.iter().map(|&token| token.into());
         let fingerprint = fingerprint([merges.fingerprint()].into_iter().chain(of_name).chain(of_bytes));
-        Ok(Self { pre, merges, bytes, words: words.finish(), fingerprint })
+        Ok(Self { pre, merges, wholes, bytes, words: words.finish(), fingerprint })
     }
 
     /// As [`ByteLevel::new`], of an index that is ready.
@@ -90,11 +95,12 @@ impl<'a, 'm> ByteLevel<'a, 'm> {
         let bytes = tables.take(256, |&token| vocab.is_text_or_none(token))?;
         let words = Words::found(n_words(image)?, tables, |token| vocab.is_text(token))?;
         let merges = Merges::found_by_rank(image, vocab, tables)?;
+        let wholes = Wholes::found(n_proved(image)?, tables)?;
         // Words are those of the pre-tokenizer that the file names.
         let words = if pre.ignores_merges() == named.ignores_merges() { words } else { Words::NONE };
         let of_name = pre.name().bytes().map(u64::from);
         let fingerprint = fingerprint([merges.fingerprint()].into_iter().chain(of_name));
-        Ok(Self { pre, merges, bytes, words, fingerprint })
+        Ok(Self { pre, merges, wholes, bytes, words, fingerprint })
     }
 
     /// Gives the tables that [`ByteLevel::found`] takes.
@@ -104,7 +110,8 @@ impl<'a, 'm> ByteLevel<'a, 'm> {
     ) -> Result<(), WriteError> {
         to.table(self.bytes.iter().map(|token| token.to_le_bytes()))?;
         self.words.give(to)?;
-        self.merges.give(to)
+        self.merges.give(to)?;
+        self.wholes.give(to)
     }
 
     /// A number that differs, but for chance, from that of other tokenizers.
@@ -145,7 +152,7 @@ impl<'a, 'm> ByteLevel<'a, 'm> {
                 here,
                 piece.len(),
                 out,
-                |piece| self.whole(vocab, piece),
+                |piece| self.words.find(piece),
                 |sink| self.merge(vocab, piece, chain, |token| sink.push(token)),
             )?;
             if out.stops_at(n_before) {
@@ -159,14 +166,12 @@ impl<'a, 'm> ByteLevel<'a, 'm> {
         Ok(at)
     }
 
-    /// The token that a short piece becomes, if that is certain without merging.
-    #[inline]
-    fn whole(&self, vocab: &Vocab<'_, '_>, piece: Short) -> Option<Token> {
-        let word = self.words.find(piece);
-        if word.is_some() || !self.pre.ignores_merges() {
-            return word;
-        }
-        vocab.find_short(byte_map::write_short(piece)?).filter(|&token| vocab.kind(token).is_text())
+    /// The token that a piece becomes, if it is in the vocabulary and that is certain without merging.
+    fn whole(&self, vocab: &Vocab<'_, '_>, piece: &[u8]) -> Option<Token> {
+        let short = Short::new(piece, piece.len()).and_then(byte_map::write_short);
+        let token = short.map_or_else(|| find_mapped(vocab, piece), |short| vocab.find_short(short))?;
+        let is_whole = self.pre.ignores_merges() || self.wholes.has(token);
+        (is_whole && vocab.kind(token).is_text()).then_some(token)
     }
 
     /// Merges the bytes of a piece.
@@ -178,11 +183,7 @@ impl<'a, 'm> ByteLevel<'a, 'm> {
         chain: &mut Chain<'_>,
         mut out: impl FnMut(Token),
     ) -> Result<(), TokenizeError> {
-        // Short ones have been looked for as they are in the vocabulary, if that is short too.
-        if self.pre.ignores_merges()
-            && piece.len().saturating_mul(2) > Short::MAX
-            && let Some(token) = find_mapped(vocab, piece)
-        {
+        if let Some(token) = self.whole(vocab, piece) {
             out(token);
             return Ok(());
         }
@@ -201,10 +202,10 @@ fn n_words(image: &Image<'_>) -> Result<usize, ModelError> {
     Ok(vocab::tokens(image)?.len().min(MOST))
 }
 
-/// Of how many of them it is to be proved that their text becomes them: of none by a pre-tokenizer that does not ask.
+/// Of how many tokens it is to be proved that their text becomes them: of none by a pre-tokenizer that does not ask.
 fn n_proved(image: &Image<'_>) -> Result<usize, ModelError> {
     let ignores_merges = named_pre(image).is_ok_and(Pre::ignores_merges);
-    if ignores_merges { Ok(0) } else { n_words(image) }
+    if ignores_merges { Ok(0) } else { Ok(wholes::n_proved(vocab::tokens(image)?.len(), n_words(image)?)) }
 }
 
 /// The pre-tokenizer that the file names; none is taken silently.
@@ -213,8 +214,7 @@ fn named_pre(image: &Image<'_>) -> Result<Pre, ModelError> {
     Pre::by_name(name).ok_or(ModelError::UnsupportedName { key: PRE, name: ShortName::new(name) })
 }
 
-/// The token of text that the vocabulary writes as `bytes` mapped to characters.
+/// The token that the vocabulary writes as `bytes` mapped to characters.
 fn find_mapped(vocab: &Vocab<'_, '_>, bytes: &[u8]) -> Option<Token> {
-    let token = vocab.find_by(byte_map::hash(bytes), |text| byte_map::is_written(bytes, text))?;
-    vocab.kind(token).is_text().then_some(token)
+    vocab.find_by(byte_map::hash(bytes), |text| byte_map::is_written(bytes, text))
 }

@@ -8,7 +8,7 @@ use super::pairs::{Pairs, PairsMut, VALUE_BITS};
 use super::scores::Scores;
 use super::tables::{Lines, Tables};
 use super::vocab::{self, Vocab};
-use super::wholes::Wholes;
+use super::wholes::{Wholes, WholesMut};
 use crate::Token;
 use crate::arena::{Arena, Layout};
 use crate::error::{ModelError, VocabFault};
@@ -51,7 +51,8 @@ impl<'a, 'm> Merges<'a, 'm> {
     }
 
     /// The merges that the file lists, the first of them first; of equal ones the first counts. `symbols` are the tokens
-    /// that merging begins with; which of the first `n_wholes` tokens their text becomes is looked at too.
+    /// that merging begins with; which of the first `n_wholes` tokens their text becomes is looked at too, which takes
+    /// [`WholesMut::BYTES`] of what is free for each.
     ///
     /// # Errors
     ///
@@ -65,10 +66,11 @@ impl<'a, 'm> Merges<'a, 'm> {
         arena: &mut Arena<'a>,
     ) -> Result<(Self, Wholes<'a>), ModelError> {
         let list = merges(image)?;
-        let mut wholes = Wholes::new(n_wholes, arena)?;
-        symbols.iter().for_each(|&token| wholes.add_symbol(token));
+        let wholes = Wholes::alloc(n_wholes, arena)?;
         let made = arena.alloc(list.len(), NO_TOKEN)?;
         let mut pairs = PairsMut::new(n_rank_slots(list.len()), arena)?;
+        let mut wholes = WholesMut::new(n_wholes, wholes, &mut arena.scope())?;
+        symbols.iter().for_each(|&token| wholes.add_symbol(token));
         let mut budget = Budget::new(list.len(), list.bytes().len());
         let (mut texts, mut rank, mut last) = (list.strings(), 0, 0);
         let mut next = [None; AT_ONCE];
@@ -83,7 +85,7 @@ impl<'a, 'm> Merges<'a, 'm> {
                 if [left, right, product].iter().all(|&token| vocab.kind(token).is_text()) {
                     *made = product;
                     if let Some(slot) = pairs.insert(left, right, rank, rank as usize, &mut budget)? {
-                        wholes.add_pair(product, slot, false, false);
+                        wholes.add_pair(product, slot);
                     }
                 }
                 rank = rank.wrapping_add(1); // as long as the list
@@ -93,8 +95,7 @@ impl<'a, 'm> Merges<'a, 'm> {
         let pairs = pairs.finish();
         let fingerprint = fingerprint(pairs.numbers().chain(made_of));
         let merges = Self { pairs, order: Order::Rank(made), fingerprint };
-        wholes.prove_all(made.iter().copied(), &merges);
-        Ok((merges, wholes))
+        Ok((merges, wholes.prove(made.iter().copied(), &merges)))
     }
 
     /// Adds what [`Merges::by_score`] allocates.
@@ -120,10 +121,12 @@ impl<'a, 'm> Merges<'a, 'm> {
         arena: &mut Arena<'a>,
     ) -> Result<(Self, Wholes<'a>), ModelError> {
         let scores = Scores::new(image, vocab.len())?;
-        let mut wholes = Wholes::new(n_wholes, arena)?;
+        let wholes = Wholes::alloc(n_wholes, arena)?;
         let mut pairs = PairsMut::new(n_score_slots(vocab.texts()), arena)?;
+        let mut wholes = WholesMut::new(n_wholes, wholes, &mut arena.scope())?;
         let mut budget = Budget::new(vocab.len(), vocab.texts().bytes().len());
-        let ready_at = |token: Token, is_symbol: bool| if is_symbol { 0 } else { falling(scores.get(token)) };
+        let ready_at =
+            |token: Token, text: &[u8]| if is_symbol(text) { 0 } else { falling(scores.get(token)) };
         for (token, text) in vocab.tokens() {
             let index = token as usize;
             if !vocab.kind(token).is_text() {
@@ -151,21 +154,19 @@ impl<'a, 'm> Merges<'a, 'm> {
                 budget.spend(text.len() / 8, index)?;
                 let slot = pairs.insert(left, right, token, index, &mut budget)?;
                 // Most likely the token comes of the parts that are there first.
-                let are_symbols = (is_symbol(left_text), is_symbol(right_text));
-                let ready = ready_at(left, are_symbols.0).max(ready_at(right, are_symbols.1));
+                let ready = ready_at(left, left_text).max(ready_at(right, right_text));
                 if let Some(slot) = slot.filter(|_| ready < earliest) {
-                    (earliest, likeliest) = (ready, Some((slot, are_symbols)));
+                    (earliest, likeliest) = (ready, Some(slot));
                 }
             }
-            if let Some((slot, (left, right))) = likeliest {
-                wholes.add_pair(token, slot, left, right);
+            if let Some(slot) = likeliest {
+                wholes.add_pair(token, slot);
             }
         }
         let pairs = pairs.finish();
         let fingerprint = fingerprint(pairs.numbers().chain(scores.bits()));
         let merges = Self { pairs, order: Order::Score(scores), fingerprint };
-        wholes.prove_all(0..vocab.len() as Token, &merges);
-        Ok((merges, wholes))
+        Ok((merges, wholes.prove(0..vocab.len() as Token, &merges)))
     }
 
     /// The merges of [`Merges::by_rank`] that were indexed before.

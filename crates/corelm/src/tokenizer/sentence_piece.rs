@@ -7,14 +7,16 @@
 use super::NO_TOKEN;
 use super::cache::PieceCache;
 use super::encoder::Part;
+use super::hash::TextHash;
 use super::joints::Joints;
 use super::merges::{Merges, fingerprint};
 use super::output::Output;
 use super::scratch::Chain;
-use super::short::Short;
+use super::short::{Short, is_same};
 use super::tables::{Lines, Tables};
 use super::unicode::Char;
 use super::vocab::{self, TokenKind, Vocab};
+use super::wholes::{self, Wholes};
 use super::words::{Words, WordsMut};
 use crate::Token;
 use crate::arena::{Arena, Layout};
@@ -29,6 +31,7 @@ pub const SPACE: [u8; 3] = [0xE2, 0x96, 0x81];
 #[derive(Clone, Copy, Debug)]
 pub struct SentencePiece<'a, 'm> {
     merges: Merges<'a, 'm>,
+    wholes: Wholes<'a>,
     /// The token of each byte; [`NO_TOKEN`] where there is none.
     bytes: &'a [Token],
     /// The same of each ASCII character.
@@ -48,8 +51,8 @@ impl<'a, 'm> SentencePiece<'a, 'm> {
     ///
     /// As [`SentencePiece::new`], as far as counts tell.
     pub fn layout(image: &Image<'m>, layout: Layout) -> Result<Layout, ModelError> {
-        let n_words = n_words(image)?;
-        let layout = Merges::layout_by_score(image, n_words, Words::layout(n_words, layout)?)?;
+        let layout = Words::layout(n_words(image)?, layout)?;
+        let layout = Merges::layout_by_score(image, n_proved(image)?, layout)?;
         Ok(Joints::layout(layout.add::<Token>(256)?.add::<Token>(128)?)?)
     }
 
@@ -65,8 +68,8 @@ impl<'a, 'm> SentencePiece<'a, 'm> {
         arena: &mut Arena<'a>,
     ) -> Result<Self, ModelError> {
         let n_words = n_words(image)?;
+        let (merges, wholes) = Merges::by_score(image, vocab, is_symbol, n_proved(image)?, arena)?;
         let mut words = WordsMut::new(n_words, arena)?;
-        let (merges, wholes) = Merges::by_score(image, vocab, is_symbol, n_words, arena)?;
         for (token, text) in vocab.tokens().take(n_words) {
             if let Some(text) = read_short(text).filter(|_| wholes.has(token)) {
                 words.insert(text, token);
@@ -74,6 +77,7 @@ impl<'a, 'm> SentencePiece<'a, 'm> {
         }
         Ok(Self {
             merges,
+            wholes,
             words: words.finish(),
             bytes: arena.alloc_with(256, |byte| {
                 let token = vocab.find(&byte_name(byte as u8));
@@ -106,6 +110,7 @@ impl<'a, 'm> SentencePiece<'a, 'm> {
         Ok(Self {
             words: Words::found(n_words(image)?, tables, |token| vocab.is_text(token))?,
             merges: Merges::found_by_score(image, vocab, tables)?,
+            wholes: Wholes::found(n_proved(image)?, tables)?,
             bytes: tables.take(256, is_byte)?,
             ascii: tables.take(128, |&token| vocab.is_text_or_none(token))?,
             joints: Joints::found(tables)?,
@@ -122,6 +127,7 @@ impl<'a, 'm> SentencePiece<'a, 'm> {
     ) -> Result<(), WriteError> {
         self.words.give(to)?;
         self.merges.give(to)?;
+        self.wholes.give(to)?;
         to.table(self.bytes.iter().map(|token| token.to_le_bytes()))?;
         to.table(self.ascii.iter().map(|token| token.to_le_bytes()))?;
         self.joints.give(to)
@@ -242,6 +248,10 @@ impl<'a, 'm> SentencePiece<'a, 'm> {
         chain: &mut Chain<'_>,
         mut out: impl FnMut(Token),
     ) -> Result<(), TokenizeError> {
+        if let Some(token) = self.listed(vocab, is_led, word) {
+            out(token);
+            return Ok(());
+        }
         if is_led {
             self.push_char(vocab, &SPACE, chain, &mut out)?;
         }
@@ -261,6 +271,19 @@ impl<'a, 'm> SentencePiece<'a, 'm> {
         }
         chain.merge(&self.merges, out);
         Ok(())
+    }
+
+    /// The token that a word becomes, if it is in the vocabulary and that is certain without merging.
+    fn listed(&self, vocab: &Vocab<'_, '_>, is_led: bool, word: &[u8]) -> Option<Token> {
+        let (is_led, letters) = match word {
+            [b' ', letters @ ..] if !is_led => (true, letters),
+            _ => (is_led, word),
+        };
+        let space: &[u8] = if is_led { &SPACE } else { &[] };
+        let hash = TextHash::of_bytes(space).push_all(letters);
+        let token = vocab
+            .find_by(hash, |text| text.strip_prefix(space).is_some_and(|text| is_same(text, letters)))?;
+        (self.wholes.has(token) && vocab.kind(token).is_text()).then_some(token)
     }
 
     /// Adds a character as its token, else ends what merges and gives its bytes, else the unknown token.
@@ -304,6 +327,11 @@ fn is_symbol(text: &[u8]) -> bool {
 fn n_words(image: &Image<'_>) -> Result<usize, ModelError> {
     const MOST: usize = 1 << 13;
     Ok(vocab::tokens(image)?.len().min(MOST))
+}
+
+/// Of how many tokens it is to be proved that their text becomes them.
+fn n_proved(image: &Image<'_>) -> Result<usize, ModelError> {
+    Ok(wholes::n_proved(vocab::tokens(image)?.len(), n_words(image)?))
 }
 
 /// The text that a token stands for, with spaces for U+2581, if it is short.

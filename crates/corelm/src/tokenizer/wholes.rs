@@ -6,81 +6,124 @@
 //! the others are merged as any text.
 
 use super::merges::Merges;
+use super::tables::{Lines, Tables};
+use super::words::Words;
 use crate::Token;
 use crate::arena::{Arena, Layout};
-use crate::error::ArenaError;
+use crate::error::{ArenaError, ModelError};
+use crate::gguf::writer::WriteError;
 
-/// For each token the slot of the pair that it is made of.
+/// A bit for each token.
+#[derive(Clone, Copy, Debug)]
+pub struct Wholes<'a>(&'a [u32]);
+
+/// The same while it is found out, with what else that takes.
 #[derive(Debug)]
-pub struct Wholes<'a>(&'a mut [u32]);
+pub struct WholesMut<'a, 't> {
+    bits: &'a mut [u32],
+    /// For each token the slot of the pair that it is made of.
+    slots: &'t mut [u32],
+}
 
 /// Beside the slot: the text of the token becomes the token.
 const WHOLE: u32 = 1 << 31;
-/// Beside the slot: the left token of the pair is a symbol.
-const LEFT_SYMBOL: u32 = 1 << 30;
-/// Beside the slot: the right one is.
-const RIGHT_SYMBOL: u32 = 1 << 29;
 /// No slot: made of no pair, or of none that is known. Slots are fewer: texts have less than 2^27 bytes, merges are 2^24.
-const NO_SLOT: u32 = RIGHT_SYMBOL - 1;
+const NO_SLOT: u32 = WHOLE - 1;
 
 impl<'a> Wholes<'a> {
-    /// Adds what [`Wholes::new`] allocates.
+    /// Adds what [`Wholes::alloc`] allocates for `n_tokens`.
     ///
     /// # Errors
     ///
     /// [`ArenaError::TooLarge`].
     pub fn layout(n_tokens: usize, layout: Layout) -> Result<Layout, ArenaError> {
-        layout.add::<u32>(n_tokens)
+        layout.add::<u32>(n_bits_words(n_tokens))
     }
 
-    /// Whether the text of `token` becomes `token`.
-    pub fn has(&self, token: Token) -> bool {
-        self.0.get(token as usize).is_some_and(|slot| slot & WHOLE != 0)
-    }
-
-    /// Nothing is known of `n_tokens`.
+    /// Room for the bits of `n_tokens`.
     ///
     /// # Errors
     ///
     /// [`ArenaError`] when the arena is too small.
-    pub fn new(n_tokens: usize, arena: &mut Arena<'a>) -> Result<Self, ArenaError> {
-        Ok(Self(arena.alloc(n_tokens, NO_SLOT)?))
+    pub fn alloc(n_tokens: usize, arena: &mut Arena<'a>) -> Result<&'a mut [u32], ArenaError> {
+        arena.alloc(n_bits_words(n_tokens), 0)
+    }
+
+    /// What was found out of `n_tokens` before. One that is called whole in vain stands in place of other tokens, but of
+    /// the same text.
+    ///
+    /// # Errors
+    ///
+    /// [`VocabFault::Index`](crate::error::VocabFault::Index).
+    pub fn found(n_tokens: usize, tables: &mut Tables<'a>) -> Result<Self, ModelError> {
+        Ok(Self(tables.take(n_bits_words(n_tokens), |_| true)?))
+    }
+
+    /// Gives the table that [`Wholes::found`] takes.
+    pub fn give<F: FnMut(&[u8]) -> Result<(), WriteError>>(
+        self,
+        to: &mut Lines<F>,
+    ) -> Result<(), WriteError> {
+        to.table(self.0.iter().map(|bits| bits.to_le_bytes()))
+    }
+
+    /// Whether the text of `token` becomes `token`.
+    #[inline]
+    pub fn has(self, token: Token) -> bool {
+        self.0.get(token as usize / 32).is_some_and(|bits| bits >> (token % 32) & 1 != 0)
+    }
+}
+
+impl<'a, 't> WholesMut<'a, 't> {
+    /// Bytes that finding out takes for each token, besides the bits.
+    pub const BYTES: usize = size_of::<u32>();
+
+    /// Nothing is known of `n_tokens`, whose bits these are.
+    ///
+    /// # Errors
+    ///
+    /// [`ArenaError`] when the arena is too small.
+    pub fn new(n_tokens: usize, bits: &'a mut [u32], arena: &mut Arena<'t>) -> Result<Self, ArenaError> {
+        Ok(Self { bits, slots: arena.alloc(n_tokens, NO_SLOT)? })
     }
 
     /// `token` is a symbol, one that merging begins with.
     pub fn add_symbol(&mut self, token: Token) {
-        if let Some(of) = self.0.get_mut(token as usize) {
-            *of = WHOLE | NO_SLOT;
+        if let Some(slot) = self.slots.get_mut(token as usize) {
+            *slot = WHOLE | NO_SLOT;
         }
     }
 
-    /// `token`, unless something is known of it, may be made of the pair in `slot`, of which these are symbols.
-    pub fn add_pair(&mut self, token: Token, slot: u32, left_is_symbol: bool, right_is_symbol: bool) {
-        if let Some(of) = self.0.get_mut(token as usize).filter(|of| **of == NO_SLOT) {
-            let flag = |is_set, flag| if is_set { flag } else { 0 };
-            *of = slot & NO_SLOT | flag(left_is_symbol, LEFT_SYMBOL) | flag(right_is_symbol, RIGHT_SYMBOL);
+    /// `token`, unless something is known of it, may be made of the pair in `slot`.
+    pub fn add_pair(&mut self, token: Token, slot: u32) {
+        if let Some(of) = self.slots.get_mut(token as usize).filter(|of| **of == NO_SLOT) {
+            *of = slot & NO_SLOT;
         }
     }
 
     /// Looks whether the texts of `tokens` become them: those that they are made of go first.
-    pub fn prove_all(&mut self, tokens: impl Iterator<Item = Token>, merges: &Merges<'_, '_>) {
-        let n = self.0.len();
-        tokens.filter(|&token| (token as usize) < n).for_each(|token| self.prove(token, merges));
+    pub fn prove(mut self, tokens: impl Iterator<Item = Token>, merges: &Merges<'_, '_>) -> Wholes<'a> {
+        tokens.for_each(|token| self.prove_one(token, merges));
+        for (bits, slots) in self.bits.iter_mut().zip(self.slots.chunks(32)) {
+            *bits = slots.iter().rev().fold(0, |bits, slot| bits << 1 | slot >> 31);
+        }
+        Wholes(self.bits)
     }
 
-    fn prove(&mut self, token: Token, merges: &Merges<'_, '_>) {
+    /// A token is whole if it is made of two that are, each made before it, and undisturbed.
+    fn prove_one(&mut self, token: Token, merges: &Merges<'_, '_>) {
         let Some(made) = self.made(token, merges) else { return };
-        let flags = self.0.get(token as usize).copied().unwrap_or_default();
-        let is_ready = |part: Token, of: Option<Made>, symbol: u32| {
-            (flags & symbol != 0 || self.has(part)) && of.is_none_or(|of| of.priority < made.priority)
-        };
         let (of_left, of_right) = (self.made(made.left, merges), self.made(made.right, merges));
-        if is_ready(made.left, of_left, LEFT_SYMBOL)
-            && is_ready(made.right, of_right, RIGHT_SYMBOL)
+        let is_ready = |part: Token, of: Option<Made>| {
+            self.slots.get(part as usize).is_some_and(|slot| slot & WHOLE != 0)
+                && of.is_none_or(|of| of.priority < made.priority)
+        };
+        if is_ready(made.left, of_left)
+            && is_ready(made.right, of_right)
             && self.is_undisturbed(made, of_left, of_right, merges)
-            && let Some(of) = self.0.get_mut(token as usize)
+            && let Some(slot) = self.slots.get_mut(token as usize)
         {
-            *of |= WHOLE;
+            *slot |= WHOLE;
         }
     }
 
@@ -120,7 +163,7 @@ impl<'a> Wholes<'a> {
 
     /// How `token` is made, unless it is a symbol or nothing is known of it.
     fn made(&self, token: Token, merges: &Merges<'_, '_>) -> Option<Made> {
-        let slot = *self.0.get(token as usize)? & NO_SLOT;
+        let slot = *self.slots.get(token as usize)? & NO_SLOT;
         let (left, right, priority) = merges.at(slot)?;
         Some(Made { left, right, priority })
     }
@@ -132,4 +175,13 @@ struct Made {
     left: Token,
     right: Token,
     priority: u32,
+}
+
+/// Of how many of `n_tokens` it is found out: proofs take the memory that `n_words` have afterwards.
+pub fn n_proved(n_tokens: usize, n_words: usize) -> usize {
+    n_tokens.min(Words::n_bytes(n_words) / WholesMut::BYTES)
+}
+
+fn n_bits_words(n_tokens: usize) -> usize {
+    n_tokens.div_ceil(32)
 }

@@ -67,6 +67,11 @@ impl<'a> Words<'a> {
         layout.add::<Entry>(n_entries(n_words))
     }
 
+    /// Bytes of a table of `n_words`.
+    pub fn n_bytes(n_words: usize) -> usize {
+        n_entries(n_words).saturating_mul(size_of::<Entry>())
+    }
+
     /// The token of a text.
     #[inline]
     pub fn find(self, text: Short) -> Option<Token> {

@@ -12,7 +12,7 @@ use std::process::Command;
 
 /// Packages with the arguments that name their tests.
 const TESTS: [(&str, &[&str]); 4] = [
-    ("corelm-sync", &["--all-features"]),
+    ("corelm-sync", &["--all-features", "--lib", "--tests"]),
     ("corelm-ops", &["--lib", "workers"]),
     ("corelm", &["--test", "session", "workers"]),
     ("corelm-cases", &["--test", "conformance"]),
