@@ -24,6 +24,7 @@
 //! | [`tiny`] | the small model of these |
 //! | [`selftest`] | what the kernel promises the engine, checked on the machine |
 //! | [`depth`] | how much stack the engine takes on the machine |
+//! | [`untouched`] | a plan made while no page of tensor data is mapped |
 //! | [`semihosting`] | how a run ends with a status |
 //!
 //! The parts that need no hardware (`args`, `atags`, `command`, `dtb`, `event`, `json`, `line`, `logits`, `machine`,
@@ -113,5 +114,7 @@ pub mod shell;
 pub mod suite;
 #[cfg(target_os = "none")]
 pub mod tiny;
+#[cfg(target_os = "none")]
+pub mod untouched;
 #[cfg(target_os = "none")]
 pub mod work;

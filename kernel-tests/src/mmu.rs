@@ -2,10 +2,11 @@
 //!
 //! 4 KiB granule, 39-bit addresses, three levels (Arm ARM, D8 "The AArch64 Virtual Memory System Architecture"). The
 //! largest block that fits is used: 1 GiB, 2 MiB or a 4 KiB page. Memory that is not mapped cannot be touched: page 0,
-//! the pages below the stacks, and every address at which nobody said there is RAM or a device.
+//! the pages below the stacks, and every address at which nobody said there is RAM or a device. Not one to one are the pages
+//! from [`WINDOW`] on, which show others a second time ([`crate::untouched`]).
 //!
-//! An entry is written once, from invalid to valid, so nothing here needs break-before-make; the only entry that goes
-//! back is that of a page [`unmap_page`] removes.
+//! An entry is written once, from invalid to valid, so nothing here needs break-before-make; the only entries that go
+//! back are those of pages that [`unmap_page`] removes.
 
 use core::arch::asm;
 use core::cell::UnsafeCell;
@@ -21,6 +22,8 @@ use crate::event::Region;
 
 /// Size of the smallest mapping, in bytes.
 pub const PAGE_BYTES: usize = 4096;
+/// First address of pages that [`map_page`] shows a second time: no board has anything there.
+pub const WINDOW: usize = 1 << 38;
 /// First address that the tables cannot describe.
 const END_OF_SPACE: usize = 1 << 39;
 const N_TABLES: usize = 64;
@@ -90,8 +93,8 @@ struct Tables {
 }
 
 struct Shared(UnsafeCell<Tables>);
-// SAFETY: only core 0 changes the tables, through `map` and `unmap_page`, whose contracts say so; the other cores' walks
-// of them are the hardware's.
+// SAFETY: only core 0 changes the tables, through `map`, `map_page` and `unmap_page`, whose contracts say so; the other
+// cores' walks of them are the hardware's.
 unsafe impl Sync for Shared {}
 static TABLES: Shared = Shared(UnsafeCell::new(Tables { tables: [[0; 512]; N_TABLES], used: 0 }));
 
@@ -103,14 +106,14 @@ impl Tables {
             return Err(MapError::OutOfSpace);
         }
         while at < end {
-            at += self.map_one(at, end - at, access)?;
+            at += self.map_one(at, at, end - at, access)?;
         }
         Ok(())
     }
 
-    /// Maps the largest block at `at` that fits in `room` bytes; returns the bytes now mapped from `at` on. What is
-    /// mapped already stays as it is.
-    fn map_one(&mut self, at: usize, room: usize, access: Access) -> Result<usize, MapError> {
+    /// Maps the largest block at `at` that fits in `room` bytes to the memory at `to`; returns the bytes now mapped from `at`
+    /// on. What is mapped already stays as it is.
+    fn map_one(&mut self, at: usize, to: usize, room: usize, access: Access) -> Result<usize, MapError> {
         let mut table = 0;
         for level in 1..=3 {
             let bytes = 1 << (39 - 9 * level);
@@ -120,9 +123,9 @@ impl Tables {
             if entry & VALID != 0 && is_leaf {
                 return Ok(bytes - at % bytes);
             }
-            if entry & VALID == 0 && at.is_multiple_of(bytes) && room >= bytes {
+            if entry & VALID == 0 && (at | to).is_multiple_of(bytes) && room >= bytes {
                 let kind = if level == 3 { TABLE_OR_PAGE } else { 0 };
-                self.tables[table][index] = at as u64 | access.bits() | kind;
+                self.tables[table][index] = to as u64 | access.bits() | kind;
                 return Ok(bytes);
             }
             table = if entry & VALID == 0 {
@@ -165,6 +168,23 @@ impl Tables {
 pub unsafe fn map(range: Range<usize>, access: Access) -> Result<(), MapError> {
     // SAFETY: core 0 is the only one to come here (the caller's promise) and the reference does not leave this block.
     unsafe { (*TABLES.0.get()).map(range, access)? };
+    dsb(ISHST);
+    isb(SY);
+    Ok(())
+}
+
+/// Shows the page of memory at `to`, to be read, at `at` too; nothing happens when there is a page.
+///
+/// # Errors
+///
+/// [`MapError`] when the tables do not reach.
+///
+/// # Safety
+///
+/// Core 0 only. `at` lies in [`WINDOW`], `to` is the address of a page of RAM, and nothing may rely on `at` being inaccessible.
+pub unsafe fn map_page(at: usize, to: usize) -> Result<(), MapError> {
+    // SAFETY: as in `map`.
+    unsafe { (*TABLES.0.get()).map_one(at, to, PAGE_BYTES, Access::ReadOnly)? };
     dsb(ISHST);
     isb(SY);
     Ok(())

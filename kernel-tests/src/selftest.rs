@@ -18,6 +18,7 @@ use crate::exceptions::try_read;
 use crate::heap;
 use crate::model::{Engine, EngineError, with_engine};
 use crate::syndrome::Direction;
+use crate::untouched;
 
 /// One check; it panics when the promise is broken.
 pub struct SelfTest {
@@ -37,6 +38,10 @@ pub const TESTS: &[SelfTest] = &[
     SelfTest { name: "each_block_that_is_refused_is_an_error", run: each_block_that_is_refused_is_an_error },
     SelfTest { name: "a_deep_frame_is_seen", run: depth::a_deep_frame_is_seen },
     SelfTest { name: "engine_tells_its_stack", run: depth::engine },
+    SelfTest {
+        name: "a_plan_reads_no_page_of_tensor_data",
+        run: untouched::a_plan_reads_no_page_of_tensor_data,
+    },
     SelfTest { name: "each_part_runs_once_on_its_own_core", run: each_part_runs_once_on_its_own_core },
 ];
 

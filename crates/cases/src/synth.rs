@@ -71,6 +71,13 @@ impl SynthConfig {
         n_ctx: 512,
         ..SynthConfig::TINY
     };
+    /// Small ones that differ in architecture, tokenizer and type.
+    pub const KINDS: [SynthConfig; 4] = [
+        SynthConfig::kind(Architecture::Llama, Tokenizer::Bpe, GgmlType::Q4_0),
+        SynthConfig::kind(Architecture::Llama, Tokenizer::Spm, GgmlType::F32),
+        SynthConfig::kind(Architecture::Qwen2, Tokenizer::Bpe, GgmlType::Q8_0),
+        SynthConfig::kind(Architecture::Gpt2, Tokenizer::Bpe, GgmlType::F16),
+    ];
     /// TinyLlama 1.1B.
     pub const TINYLLAMA: SynthConfig = SynthConfig {
         tokenizer: Tokenizer::Spm,
@@ -83,6 +90,12 @@ impl SynthConfig {
         n_ctx: 2048,
         ..SynthConfig::TINY
     };
+
+    const fn kind(arch: Architecture, tokenizer: Tokenizer, ty: GgmlType) -> SynthConfig {
+        let small = SynthConfig { vocab_size: 400, n_ctx: 32, ..SynthConfig::TINY };
+        let n_kv_heads = if matches!(arch, Architecture::Gpt2) { small.n_heads } else { small.n_kv_heads };
+        SynthConfig { arch, tokenizer, ty, n_kv_heads, ..small }
+    }
 }
 
 /// Why no model was written.

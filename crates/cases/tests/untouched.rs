@@ -1,14 +1,14 @@
-//! A plan is made without a look at the tensors' data: no page of it can be read while it is made.
+//! A plan is made without a look at the tensors' data: no page of it can be read while it is made. In QEMU the kernel does the
+//! same (`kernel-tests/src/untouched.rs`).
 #![cfg(unix)]
 
 use std::ptr::NonNull;
 
-use corelm::config::{Architecture, Config};
+use corelm::config::Config;
 use corelm::gguf::Image;
 use corelm::kv_cache::KvType;
-use corelm::ops::GgmlType;
 use corelm::plan::{MemoryPlan, SessionConfig};
-use corelm_cases::synth::{self, SynthConfig, model_bytes, write_model};
+use corelm_cases::synth::{SynthConfig, model_bytes, write_model};
 
 const SESSION: SessionConfig = SessionConfig { n_ctx: 24, n_batch: 8, kv_type: KvType::F16, n_workers: 2 };
 
@@ -56,16 +56,7 @@ impl Drop for Pages {
 }
 
 fn models() -> impl Iterator<Item = Vec<u8>> {
-    let kinds = [
-        (Architecture::Llama, synth::Tokenizer::Bpe, GgmlType::Q4_0),
-        (Architecture::Llama, synth::Tokenizer::Spm, GgmlType::F32),
-        (Architecture::Qwen2, synth::Tokenizer::Bpe, GgmlType::Q8_0),
-        (Architecture::Gpt2, synth::Tokenizer::Bpe, GgmlType::F16),
-    ];
-    kinds.into_iter().map(|(arch, tokenizer, ty)| {
-        let small = SynthConfig { arch, tokenizer, ty, vocab_size: 400, n_ctx: 32, ..SynthConfig::TINY };
-        let n_kv_heads = if arch == Architecture::Gpt2 { small.n_heads } else { small.n_kv_heads };
-        let config = SynthConfig { n_kv_heads, ..small };
+    SynthConfig::KINDS.into_iter().map(|config| {
         let mut file = vec![0; model_bytes(&config).unwrap() as usize];
         assert!(write_model(&config, &mut file[..]).unwrap().is_empty());
         file

@@ -24,6 +24,9 @@ const SOON: Duration = Duration::from_secs(60);
 /// Ways to end that the shell's `crash` offers; none may look like success.
 const CRASHES: [&str; 6] = ["panic", "write", "execute", "undefined", "stack", "align"];
 
+/// The kernel's exit status behind an exception.
+const EXCEPTION: i32 = 102;
+
 /// Kernel command lines that must be refused.
 const BAD_LINES: [&str; 5] =
     ["mode=fast", "speed=9", "mode=run prompt=\"open", "mode=run model=initrd", "mode=run sha256=12"];
@@ -47,6 +50,7 @@ pub fn cases_in_qemu(image: &Path, cpu: Cpu) -> Result<Outcome> {
     let told = format!("{deepest} bytes at most, of loading, hostile texts and tokens ({})", cpu.name());
     figures::note("R8", "painted", told);
     tell_tests(&printed, cpu);
+    figures::read(&printed);
     ensure!(covers(&printed, cpu.backends()), "not the back-ends {:?}: {printed}", cpu.backends());
     Ok(Outcome::Passed(n))
 }
@@ -177,6 +181,21 @@ pub fn crashes_fail(image: &Path) -> Result<Outcome> {
         fails(&boot, image).with_context(|| format!("crash {kind}"))?;
     }
     Ok(Outcome::Passed(CRASHES.len()))
+}
+
+/// A plan that reads a byte of a tensor, of which no page is mapped, ends with a data abort.
+///
+/// # Errors
+///
+/// When it ends otherwise.
+pub fn a_read_of_tensor_data_is_seen(image: &Path) -> Result<Outcome> {
+    let line = "mode=test filter=a_plan_reads_no_page plant=touch";
+    let boot = Boot { timeout: SOON, ..Boot::new(Cpu::CortexA72, line) };
+    let (status, printed) = boot.capture(image, false)?;
+    let is_seen =
+        status.code() == Some(EXCEPTION) && printed.contains("data abort: translation fault, level 3, read");
+    ensure!(is_seen, "a read of what is not mapped ended with {status}\n{}", process::tail(&printed));
+    Ok(Outcome::Passed(1))
 }
 
 /// Bad command lines and bad models end with one line that names the problem, and a failing status.

@@ -73,6 +73,7 @@ pub fn measure(steps: &mut Steps, toolchain: Toolchain) {
         steps.step("golden outputs, QEMU", || runs::in_qemu(image, Cpu::CortexA72));
         steps.step("shell goes on", || boots::shell_goes_on(image));
         steps.step("crashes fail", || boots::crashes_fail(image));
+        steps.step("a read of tensor data is seen", || boots::a_read_of_tensor_data_is_seen(image));
         steps.step("bad input is refused", || boots::bad_input_is_refused(image));
         steps.step("digests are compared", || boots::digests_are_compared(image));
         steps.step("bad models, as on the host", || bad_models::are_answered_as_on_the_host(image));
