@@ -8,6 +8,7 @@
 //! | `mode` | `run`, `generate`, `shell`, `test`, `bench`, `golden`, `interrupts`, `faults`, `work`, `bounds` | `run` |
 //! | `model` | `demo` (embedded), `initrd` | `initrd` when there is one, else `demo` |
 //! | `sha256` | 64 hexadecimal digits: the digest that the model's file must have, before it is read | none |
+//! | `texts` | how many bytes at the end of the initial ramdisk are texts and no model ([`crate::texts`]) | 0 |
 //! | `prompt` | text | the demo prompt |
 //! | `n` | tokens to generate; calls to interrupt, for each back-end | 64 |
 //! | `ids` | token ids to feed in `golden` mode: `1,403,407` | none |
@@ -87,6 +88,8 @@ pub struct Args {
     pub model: Option<ModelSource>,
     /// What the file of that model must be; `None` when anything will do.
     pub sha256: Option<Digest>,
+    /// Bytes of texts behind the model in the initial ramdisk.
+    pub texts: usize,
     /// Text to go on from; `None` for the default.
     pub prompt: Option<String<MAX_PROMPT>>,
     /// Tokens to generate.
@@ -117,6 +120,7 @@ impl Default for Args {
             mode: Mode::Run,
             model: None,
             sha256: None,
+            texts: 0,
             prompt: None,
             n: 64,
             ids: Vec::new(),
@@ -171,6 +175,7 @@ impl Args {
                 "sha256" => {
                     args.sha256 = Some(Digest::from_hex(value).ok_or(wrong("64 hexadecimal digits"))?);
                 }
+                "texts" => args.texts = value.parse().map_err(|_| wrong("a number of bytes"))?,
                 "prompt" => {
                     args.prompt = Some(
                         unquote(value)
@@ -189,7 +194,7 @@ impl Args {
                 "plant" => args.plant = name(value).ok_or(wrong("at most 64 bytes"))?,
                 _ => {
                     return Err(wrong(
-                        "mode, model, sha256, prompt, n, ids, ctx, kv, backend, smp, json, full, filter or plant",
+                        "mode, model, sha256, texts, prompt, n, ids, ctx, kv, backend, smp, json, full, filter or plant",
                     ));
                 }
             }
@@ -304,7 +309,7 @@ mod tests {
     #[test]
     fn every_key_is_read() {
         let line = r#"mode=golden model=initrd prompt="a \"b\"\n c\\" n=5 ids=1,403,407 ctx=256 kv=q8_0
-            backend=neon smp=2 json=1 filter=gemv/ plant=x"#;
+            backend=neon smp=2 json=1 filter=gemv/ plant=x texts=70000"#;
         let hex = "0123456789abcdef".repeat(4);
         let line = format!("{line} sha256={hex}");
         let args = Args::parse(&line).unwrap();
@@ -314,7 +319,7 @@ mod tests {
         assert_eq!((args.n, args.ids.as_slice(), args.ctx), (5, &[1, 403, 407][..], Some(256)));
         assert_eq!((args.kv, args.backend.unwrap().as_str()), (Kv::Q8_0, "neon"));
         assert_eq!((args.smp, args.json, args.filter.as_str()), (Some(2), true, "gemv/"));
-        assert_eq!(args.plant, "x");
+        assert_eq!((args.plant.as_str(), args.texts), ("x", 70_000));
     }
 
     #[test]
@@ -330,6 +335,7 @@ mod tests {
             "json=yes",
             "prompt=\"open",
             "n=-1",
+            "texts=all",
             "sha256=12",
         ] {
             let line = format!("json=1 {word}");

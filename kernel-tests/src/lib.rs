@@ -23,12 +23,12 @@
 //! | [`work`], [`bounds`] | instructions of every token, and for each byte of hostile texts and files |
 //! | [`tiny`] | the small model of these |
 //! | [`selftest`] | what the kernel promises the engine, checked on the machine |
-//! | [`depth`] | how much stack the engine takes on the machine |
+//! | [`depth`], [`texts`] | how much stack the engine takes on the machine, hostile texts among what it is asked |
 //! | [`untouched`] | a plan made while no page of tensor data is mapped |
 //! | [`semihosting`] | how a run ends with a status |
 //!
 //! The parts that need no hardware (`args`, `atags`, `command`, `dtb`, `event`, `json`, `line`, `logits`, `machine`,
-//! `syndrome`) also build on a host, where
+//! `syndrome`, `texts`) also build on a host, where
 //! their unit tests run. Interrupts stay masked from `_start` to the end, so nothing has to save
 //! FP/SIMD state, but in the modes that test what interrupts do ([`interrupts`]).
 //!
@@ -62,6 +62,7 @@ pub mod line;
 pub mod logits;
 pub mod machine;
 pub mod syndrome;
+pub mod texts;
 
 #[cfg(target_os = "none")]
 extern crate alloc;

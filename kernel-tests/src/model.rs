@@ -21,6 +21,7 @@ use crate::board::Context;
 use crate::counter::CycleCounter;
 use crate::heap::{self, Block};
 use crate::modes;
+use crate::texts::Texts;
 
 /// Positions of a context, where the command line names no number and the model was trained for more.
 const DEFAULT_N_CTX: usize = 512;
@@ -188,12 +189,21 @@ pub fn bytes(context: &Context, source: ModelSource) -> Result<&'static [u8], En
     match source {
         ModelSource::Demo if DEMO.0.is_empty() => Err(EngineError::NoDemo),
         ModelSource::Demo => Ok(&DEMO.0),
-        ModelSource::Initrd => {
-            let initrd = context.machine.initrd.clone().ok_or(EngineError::NoInitrd)?;
-            // SAFETY: `board::start` mapped the ramdisk read-only and gave its memory to nobody else.
-            Ok(unsafe { core::slice::from_raw_parts(initrd.start as *const u8, initrd.len()) })
-        }
+        ModelSource::Initrd => Ok(initrd(context)?.0),
     }
+}
+
+/// The texts that follow the model in the initial ramdisk; none where there is no ramdisk.
+pub fn texts(context: &Context) -> Texts<'static> {
+    Texts::new(initrd(context).map_or(&[], |(_, texts)| texts))
+}
+
+/// What is in the initial ramdisk: a model, and as many bytes of texts as the command line says.
+fn initrd(context: &Context) -> Result<(&'static [u8], &'static [u8]), EngineError> {
+    let initrd = context.machine.initrd.clone().ok_or(EngineError::NoInitrd)?;
+    // SAFETY: `board::start` mapped the ramdisk read-only and gave its memory to nobody else.
+    let bytes = unsafe { core::slice::from_raw_parts(initrd.start as *const u8, initrd.len()) };
+    Ok(bytes.split_at(bytes.len().saturating_sub(context.args.texts)))
 }
 
 /// The model that comes with the kernel, aligned as a file in memory would be.

@@ -18,8 +18,12 @@ const PROMPT: &str = "the cat and";
 const N_TOKENS: &str = "8";
 /// The kernel's test that paints the stack.
 const PAINTED: &str = "engine_tells_its_stack";
+/// The CPUs that this is done on: the back-ends of all tiers, and NEON as small cores have it.
+const PAINTED_ON: [Cpu; 2] = [Cpu::CortexA72, Cpu::Max];
 /// At least so many are compared, or the corpus is not what it was.
 const LEAST: usize = 100;
+/// The same of prompts.
+const LEAST_PROMPTS: usize = 10;
 
 /// One boot for each file: its text, or its error, is the host's, and another model is loaded after it.
 ///
@@ -47,28 +51,105 @@ pub fn are_answered_as_on_the_host(image: &Path) -> Result<Outcome> {
     Ok(Outcome::Noted(files.len(), format!("{n_refused} of them refused")))
 }
 
-/// One boot for each file: whatever it is, loading it and asking it take no more of the stack than is proved.
+/// One boot for each file and CPU: whatever it is, loading it and asking it each of the hostile prompts take no more of the
+/// stack than is proved. Of the good models the prompts have the tokens that llama.cpp gives them.
 ///
 /// # Errors
 ///
-/// When a call takes more, or the kernel does not end well.
+/// When a call takes more, tokens are others, or the kernel does not end well.
 pub fn stay_within_the_stack(image: &Path) -> Result<Outcome> {
     let Some(shared) = workspace::shared()? else { return Ok(Outcome::Skipped("no ../shared".to_owned())) };
-    let files = files(&shared.join("bad-gguf"))?;
-    let mut deepest = 0;
-    for file in &files {
-        let boot = Boot {
-            initrd: Some(file.clone()),
-            timeout: Duration::from_secs(60),
-            ..Boot::new(Cpu::CortexA72, format!("mode=test filter={PAINTED}"))
-        };
-        let printed = boot.checked(image)?;
-        ensure!(printed.contains("stack parse "), "{}: no stack is told\n{printed}", file.display());
-        deepest = deepest.max(boots::deepest(&printed)?);
+    let folder = shared.join("bad-gguf");
+    let (files, prompts) = (files(&folder)?, Prompts::read(&folder.join("prompts"))?);
+    let (mut deepest, mut n_asked) = (0, 0);
+    for cpu in PAINTED_ON {
+        for file in &files {
+            let printed = prompts.ask(image, cpu, file)?;
+            deepest = deepest.max(boots::deepest(&printed)?);
+            n_asked += usize::from(printed.contains("stack generate/"));
+        }
     }
-    let told = format!("{deepest} bytes at most, of loading and asking {} files (cortex-a72)", files.len());
+    let told = format!(
+        "{deepest} bytes at most, of loading {} files and asking those that load {} prompts ({})",
+        files.len(),
+        prompts.0.len(),
+        PAINTED_ON.map(Cpu::name).join(", ")
+    );
     figures::note("R8", "painted, bad files", told);
-    Ok(Outcome::Noted(files.len(), format!("{deepest} bytes at most")))
+    let n_boots = files.len() * PAINTED_ON.len();
+    Ok(Outcome::Noted(n_boots, format!("{n_asked} of them loaded, {deepest} bytes at most")))
+}
+
+/// The hostile prompts of the corpus.
+struct Prompts(Vec<Prompt>);
+
+/// A text, and what is known of its tokens in the vocabulary of the good models.
+struct Prompt {
+    name: String,
+    text: Vec<u8>,
+    known: Value,
+}
+
+impl Prompts {
+    fn read(folder: &Path) -> Result<Prompts> {
+        let known: Value = serde_json::from_slice(&fs::read(folder.join("expected.json"))?)?;
+        let known = known["prompts"].as_object().context("no prompts")?;
+        ensure!(known.len() >= LEAST_PROMPTS, "{} prompts", known.len());
+        let read = |(name, known): (&String, &Value)| {
+            let text = fs::read(folder.join(name).with_extension("bin"))?;
+            Ok(Prompt { name: name.clone(), text, known: known.clone() })
+        };
+        Ok(Prompts(known.iter().map(read).collect::<Result<_>>()?))
+    }
+
+    /// As the kernel reads them (`kernel-tests/src/texts.rs`).
+    fn packed(&self) -> Vec<u8> {
+        let pack = |Prompt { name, text, .. }: &Prompt| {
+            [format!("{name} {}\n", text.len()).as_bytes(), text.as_slice()].concat()
+        };
+        self.0.iter().flat_map(pack).collect()
+    }
+
+    /// What the kernel prints that gives them to the model in `file`. One that loads is asked all of them.
+    fn ask(&self, image: &Path, cpu: Cpu, file: &Path) -> Result<String> {
+        let texts = self.packed();
+        let ramdisk = workspace::target_dir().join("xtask/asked.gguf");
+        fs::write(&ramdisk, [fs::read(file)?, texts.clone()].concat())?;
+        let boot = Boot {
+            initrd: Some(ramdisk),
+            timeout: Duration::from_secs(60),
+            ..Boot::new(cpu, format!("mode=test filter={PAINTED} texts={}", texts.len()))
+        };
+        let printed = boot.checked(image).with_context(|| file.display().to_string())?;
+        let name = file.file_stem().unwrap_or_default().to_string_lossy();
+        ensure!(printed.contains("stack parse "), "{name}: no stack is told\n{printed}");
+        let is_good = name.starts_with("valid-");
+        ensure!(!is_good || !printed.contains("no answer"), "{name}: no answer\n{printed}");
+        for prompt in self.0.iter().filter(|_| is_good || !printed.contains("stack: refused")) {
+            prompt.check(&printed, is_good).with_context(|| format!("{name}, {}\n{printed}", prompt.name))?;
+        }
+        Ok(printed)
+    }
+}
+
+impl Prompt {
+    /// Whether the kernel was given this prompt, and found the tokens that are known.
+    fn check(&self, printed: &str, is_known: bool) -> Result<()> {
+        let Prompt { name, known, .. } = self;
+        let calls = [format!("stack encode/{name} "), format!("stack encode/{name}/controls ")];
+        ensure!(calls.iter().all(|call| printed.contains(call)), "was not asked");
+        if !is_known {
+            return Ok(());
+        }
+        let line = printed.lines().find_map(|line| line.strip_prefix(&format!("tokens {name} ")));
+        let told: Vec<&str> = line.context("has no tokens")?.split_whitespace().collect();
+        if known["lossy_in_llama_cpp"] == false {
+            let counts = ["count_plain", "count_special"].map(|key| known[key].to_string());
+            let want = [counts[0].as_str(), &counts[1], known["sha256_plain_u32le"].as_str().unwrap_or("")];
+            ensure!(told == want, "has the tokens {told:?}, which are {want:?}");
+        }
+        Ok(())
+    }
 }
 
 /// The good models and the bad ones. An empty file is left out: to QEMU it is no ramdisk.
@@ -136,6 +217,22 @@ mod tests {
             format!("x\nerror: bad magic (code 101)\ncorelm> infer a\nerror: no model is loaded{END}");
         assert_eq!(said(&printed, "infer a").unwrap(), "error: bad magic (code 101)");
         assert_eq!(said(&printed.replace("model: llama", "error"), "infer a"), None);
+    }
+
+    #[test]
+    fn tokens_that_are_not_the_known_ones_are_noticed() {
+        let known = serde_json::json!({"count_plain": 3, "count_special": 2, "lossy_in_llama_cpp": false,
+            "sha256_plain_u32le": "ab"});
+        let prompt = Prompt { name: "x".to_owned(), text: b"a\nb".to_vec(), known };
+        let printed = "stack encode/x/controls 9\r\nstack encode/x 8\r\ntokens x 3 2 ab\r\n";
+        assert!(prompt.check(printed, true).is_ok());
+        for (from, to) in
+            [("3 2 ab", "3 3 ab"), ("3 2 ab", "3 2 ac"), ("encode/x ", "encode/y "), ("tokens", "")]
+        {
+            assert!(prompt.check(&printed.replace(from, to), true).is_err(), "{from} {to}");
+        }
+        assert!(prompt.check("stack encode/x/controls 9\nstack encode/x 8\nno answer", false).is_ok());
+        assert_eq!(Prompts(vec![prompt]).packed(), b"x 3\na\nb");
     }
 
     #[test]
