@@ -1,7 +1,8 @@
 //! `mode=work`: how many instructions tokens and slices take, for each back-end.
 //!
 //! A step at one position is counted for every token of a vocabulary, then every step and every slice of one unit of a
-//! generation, in which attention has more to do at each step. Under `-icount shift=0` counts are instructions and repeat.
+//! generation, in which attention has more to do at each step; and a step for some tokens at a position so far that
+//! attention puts together two blocks. Under `-icount shift=0` counts are instructions and repeat.
 //!
 //! `plant=branch` adds a branch that depends on the token: the mode must then fail.
 
@@ -9,7 +10,7 @@ use core::hint::black_box;
 use core::num::NonZeroU32;
 
 use corelm::Token;
-use corelm::ops::{Backend, Ops};
+use corelm::ops::Ops;
 use corelm::session::{Progress, Session, SessionError};
 use corelm_cases::synth::SynthConfig;
 
@@ -21,9 +22,11 @@ use crate::{println, tiny};
 const PROMPT: [Token; 5] = [84, 256, 300, 12, 400];
 const N_GENERATED: usize = 64;
 
-/// How far counts of the portable back-end may be apart, in thousandths of the least: its exponential is `libm`'s, which
-/// branches, and so do its conversions to halves.
-const SCALAR_SPREAD: u64 = 5;
+/// The same model with a longer context, and the position that is far: in attention's second block of 256.
+const LONG: SynthConfig = SynthConfig { n_ctx: 288, ..SynthConfig::TINY };
+const FAR: usize = 260;
+/// From one token that is tried there to the next.
+const FAR_STRIDE: usize = 16;
 
 /// Counts on each back-end.
 ///
@@ -36,34 +39,42 @@ pub fn run(context: &Context) -> Result<(), EngineError> {
     tiny::with_file(&config, |file| {
         for ops in model::backends() {
             tiny::with_session(file, ops, config.n_ctx, |session| {
-                let tokens = each_token(session, is_planted)?;
+                session.prefill(&PROMPT)?;
+                let tokens = each_token(session, 1, is_planted)?;
                 report(ops, "token", &tokens);
                 let (steps, slices) = generation(session)?;
                 report(ops, "step", &steps);
                 report(ops, "slice", &slices);
-                let spread = if ops.backend() == Backend::Scalar { SCALAR_SPREAD } else { 0 };
-                if (tokens.most - tokens.least) * 1000 > tokens.least * spread {
-                    return Err(EngineError::Broken(
-                        "the token decides how many instructions its step takes",
-                    ));
-                }
                 if steps.most > 2 * steps.least {
                     return Err(EngineError::Broken("a step of a generation takes more than twice another"));
                 }
-                Ok(())
+                tokens.are_the_same()
+            })?;
+        }
+        Ok(())
+    })?;
+    tiny::with_file(&LONG, |file| {
+        for ops in model::backends() {
+            tiny::with_session(file, ops, LONG.n_ctx, |session| {
+                for token in TOKENS.into_iter().cycle().take(FAR) {
+                    session.step(token)?;
+                }
+                let tokens = each_token(session, FAR_STRIDE, false)?;
+                report(ops, "far", &tokens);
+                tokens.are_the_same()
             })?;
         }
         Ok(())
     })
 }
 
-/// The least and the most instructions of a step, over all tokens at one position.
-fn each_token(session: &mut Session<'_, '_>, is_planted: bool) -> Result<Counts, EngineError> {
-    session.prefill(&PROMPT)?;
+/// The least and the most instructions of a step at the session's position, over each `stride`-th token.
+fn each_token(session: &mut Session<'_, '_>, stride: usize, is_planted: bool) -> Result<Counts, EngineError> {
+    let pos = session.pos();
     session.step(0)?;
     let mut counts = Counts::NONE;
-    for token in (0..).take(session.vocab_size()) {
-        session.truncate(PROMPT.len());
+    for token in (0..).take(session.vocab_size()).step_by(stride) {
+        session.truncate(pos);
         let count = counted(|| {
             if is_planted && token % 2 == 1 {
                 black_box(token);
@@ -119,6 +130,14 @@ impl Counts {
     fn include(&mut self, count: u64) {
         self.least = self.least.min(count);
         self.most = self.most.max(count);
+    }
+
+    /// An error when the counts of tokens are not.
+    fn are_the_same(&self) -> Result<(), EngineError> {
+        if self.least == self.most {
+            return Ok(());
+        }
+        Err(EngineError::Broken("the token decides how many instructions its step takes"))
     }
 }
 

@@ -10,13 +10,6 @@ mod x86_64;
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 pub(crate) use x86_64::{HAS_TILES, HAS_TWO, SPILL_LINES, TABLES};
 
-// What the SIMD back-ends share.
-#[cfg(any(
-    all(target_arch = "aarch64", target_feature = "neon"),
-    all(target_arch = "x86_64", target_feature = "sse2")
-))]
-mod exp;
-
 #[cfg(not(any(
     all(target_arch = "aarch64", target_feature = "neon"),
     all(target_arch = "x86_64", target_feature = "sse2")

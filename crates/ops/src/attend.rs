@@ -11,6 +11,7 @@ use core::ops::Range;
 
 use crate::block::{GgmlType, QK};
 use crate::product::Activations;
+use crate::scalar;
 use crate::table::Ops;
 use crate::tile::TileMut;
 use crate::view::Matrix;
@@ -233,7 +234,7 @@ impl Attention<'_> {
             max = cell.max.max(max);
         }
         for cell in self.cells(cells) {
-            *cell.max = libm::expf(*cell.max - max);
+            *cell.max = scalar::exp_of(*cell.max - max);
             sum += *cell.max * *cell.sum;
         }
         for cell in self.cells(cells) {

@@ -250,12 +250,21 @@ impl Bf16 {
     }
 }
 
+/// All ones where `a < b`, else zero; for numbers below 2^31.
+const fn is_less(a: u32, b: u32) -> u32 {
+    (a.wrapping_sub(b).cast_signed() >> 31).cast_unsigned()
+}
+
+/// `a` where `mask` is all ones, `b` where it is zero.
+const fn choose(mask: u32, a: u32, b: u32) -> u32 {
+    b ^ ((a ^ b) & mask)
+}
+
 impl F16 {
     /// Rounds `x` to the nearest half, ties to even; what is too large becomes infinity, a NaN stays one (and quiet).
     ///
-    /// All cases are computed and one is chosen, so that a loop over halves can be vectorised; so too in [`to_f32`].
-    ///
-    /// [`to_f32`]: Self::to_f32
+    /// All cases are computed and one is chosen by masks, so that a loop over halves can be vectorised and every number takes
+    /// the same instructions.
     pub const fn new(x: f32) -> Self {
         let bits = x.to_bits();
         let sign = (bits >> 16) & 0x8000;
@@ -266,15 +275,9 @@ impl F16 {
         // Below 2^-14 the last place is 2^-24, as it is for an f32 in 0.5..1: the addition rounds.
         let subnormal = (f32::from_bits(magnitude) + 0.5).to_bits().wrapping_sub(0x3f00_0000);
         let nan = 0x7e00 | ((magnitude >> 13) & 0x3ff);
-        let half = if magnitude > 0x7f80_0000 {
-            nan
-        } else if magnitude >= 0x4780_0000 {
-            0x7c00 // 65536 and up
-        } else if magnitude < 0x3880_0000 {
-            subnormal
-        } else {
-            normal
-        };
+        let half = choose(is_less(magnitude, 0x3880_0000), subnormal, normal);
+        let half = choose(is_less(magnitude, 0x4780_0000), half, 0x7c00); // 65536 and up
+        let half = choose(is_less(0x7f80_0000, magnitude), nan, half);
         Self(((sign | half) as u16).to_le_bytes())
     }
 

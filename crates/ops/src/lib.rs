@@ -67,6 +67,7 @@ mod attend;
 pub mod block;
 #[allow(unsafe_code)]
 pub mod cpu;
+mod exp;
 mod floats;
 mod lanes;
 #[allow(unsafe_code)]

@@ -1,6 +1,7 @@
 //! The portable back-end: every operation in plain Rust, eight lanes wide so that the compiler vectorises it.
 
 use crate::block::{Bf16, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, F32, QK};
+use crate::exp::{self, Exponent};
 use crate::floats::Floats;
 use crate::lanes::{Lanes, lane_ops, nibbles};
 use crate::panel::{self, BlockQ8, Kernel, PANEL_ROWS, PanelQ4_0, PanelQ4_1, PanelQ8_0, Results};
@@ -255,7 +256,7 @@ impl Lanes<8> for Wide {
     }
     #[inline(always)]
     fn exp(self) -> Self {
-        Self(self.0.map(libm::expf))
+        exp(self)
     }
     #[inline(always)]
     fn unzip(self, x: Self) -> (Self, Self) {
@@ -274,5 +275,69 @@ impl Lanes<8> for Wide {
     #[inline(always)]
     fn max_across(self) -> f32 {
         self.fold(|a, b| if a > b { a } else { b })
+    }
+}
+
+/// 1.5 * 2^23: with it added, an f32 below 2^22 is an integer in its lowest bits, rounded to the nearest, ties to even.
+const TO_INTEGER: f32 = 12_582_912.0;
+
+impl Exponent<8> for Wide {
+    #[inline(always)]
+    fn min(self, x: Self) -> Self {
+        self.zip_with(x, |a, b| if a < b { a } else { b })
+    }
+    #[inline(always)]
+    fn round(self) -> Self {
+        Self(self.0.map(|x| (x + TO_INTEGER) - TO_INTEGER))
+    }
+    /// The integer's lowest bits, biased, become the exponent; all others are shifted out.
+    #[inline(always)]
+    fn exp2_integer(self) -> Self {
+        Self(self.0.map(|n| f32::from_bits((n + TO_INTEGER).to_bits().wrapping_add(127) << 23)))
+    }
+}
+
+/// One function for all that need it: longer than what else is in their loops.
+fn exp(x: Wide) -> Wide {
+    exp::exp(x)
+}
+
+/// e to the power of one number, on every back-end the same.
+pub(crate) fn exp_of(x: f32) -> f32 {
+    let [x, ..] = exp(Wide::splat(x)).0;
+    x
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The distance of two neighbours where `x`, positive, is.
+    fn ulp(x: f64) -> f64 {
+        let x = (x as f32).max(f32::MIN_POSITIVE);
+        f64::from(x.next_up()) - f64::from(x)
+    }
+
+    /// Numbers from all parts of the range, one of each 1021, against `libm` in f64.
+    #[test]
+    fn exponentials_are_off_by_less_than_one_place() {
+        let (positive, negative) = (0..=0x42b2_0000, 0x8000_0000..=0xc2d2_0000); // to 89, and to -105
+        for bits in positive.chain(negative).step_by(1021) {
+            let x = f32::from_bits(bits);
+            let want = libm::exp(f64::from(x));
+            let error = (f64::from(exp_of(x)) - want).abs();
+            let is_near = if want <= f64::from(f32::MAX) { error < ulp(want) } else { exp_of(x) >= f32::MAX };
+            assert!(is_near, "e^{x:e}: {:e} for {want:e}", exp_of(x));
+        }
+    }
+
+    #[test]
+    fn exponentials_have_their_limits() {
+        assert_eq!([0.0, -0.0, 1e-30, -1e-30].map(exp_of), [1.0; 4]);
+        assert_eq!([88.73, 89.0, 1e30, f32::MAX, f32::INFINITY].map(exp_of), [f32::INFINITY; 5]);
+        assert_eq!([-104.0, -1e30, f32::MIN, f32::NEG_INFINITY].map(exp_of), [0.0; 4]);
+        assert_eq!(exp_of(-103.2), f32::from_bits(1));
+        assert!(exp_of(f32::NAN).is_nan() && exp_of(-f32::NAN).is_nan());
+        assert!(exp_of(f32::from_bits(0x7f80_0001)).is_nan());
     }
 }

@@ -10,9 +10,9 @@ mod wide;
 use core::arch::aarch64::*;
 use core::arch::asm;
 
-use crate::arch::exp::{self, Exponent};
 use crate::block::{Bf16, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, F32, QK};
 use crate::cpu::Feature;
+use crate::exp::{self, Exponent};
 use crate::floats::Floats;
 use crate::lanes::{Lanes, lane_ops};
 use crate::product::{Product, product};

@@ -3,9 +3,9 @@
 use core::arch::x86_64::*;
 
 use super::avx2;
-use crate::arch::exp::{self, Exponent};
 use crate::block::{Bf16, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, F32};
 use crate::cpu::Feature;
+use crate::exp::{self, Exponent};
 use crate::floats::Floats;
 use crate::lanes::{Lanes, Value, lane_ops};
 use crate::product::product;

@@ -4,8 +4,8 @@
 use core::arch::aarch64::*;
 
 use super::{F32x8, load16, load32, load64, neon, store32, store64};
-use crate::arch::exp::{self, Exponent};
 use crate::block::{Bf16, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, F32, QK};
+use crate::exp::{self, Exponent};
 use crate::lanes::{LaneOps, Lanes, lane_ops};
 
 /// Everything but the dot product, which float weights share, and what `cache.rs` does.
