@@ -1,4 +1,5 @@
-//! `mode=bounds`: instructions for each byte of hostile texts and files, from 4 KiB to 64 KiB.
+//! `mode=bounds`: instructions for each byte of hostile texts and files, from 4 KiB to 64 KiB, and for 100 characters of
+//! ordinary text of which nothing is known.
 //!
 //! Texts are such that searches have most to do: one letter, spaces, random letters, bytes that are no UTF-8, digits, long
 //! words, beginnings of control tokens. Files have many keys, many strings, many layers, many tokens. What takes time in
@@ -31,6 +32,12 @@ use crate::{println, tiny};
 
 /// Sizes of texts, in bytes.
 const SIZES: [usize; 5] = [4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10];
+
+/// Ordinary text: English, with some marks between.
+const ENGLISH: &str = include_str!("../../SECURITY.md");
+/// So many bytes of it, which are as many characters, at once.
+const SHORT: usize = 100;
+const N_SHORT: usize = 48;
 
 /// How much more a byte of an input may take than a byte of a shorter one, in hundredths. (That it takes less is no
 /// matter: texts that repeat themselves find more and more in the cache of words.)
@@ -183,6 +190,21 @@ fn texts(
         let is_one_word = matches!(kind, Kind::OneLetter | Kind::RandomLetters);
         table.row(row_name, &encodes, if is_one_word { GROWTH_OF_A_WORD } else { GROWTH });
         table.row(format_args!("decode/{name}/{kind}"), &decodes, GROWTH);
+    }
+    let row_name = format_args!("short/{name}");
+    if matches(table.filter, row_name) {
+        let mut counts = [0; N_SHORT];
+        for (count, text) in counts.iter_mut().zip(ENGLISH.as_bytes().chunks_exact(SHORT)) {
+            scratch.forget();
+            let n_tokens;
+            (*count, n_tokens) = counted(|| tokenizer.encode(text, Specials::Never, &mut scratch, tokens));
+            n_tokens?;
+        }
+        counts.sort_unstable();
+        let (least, median, most) = (counts[0], counts[N_SHORT / 2], counts[N_SHORT - 1]);
+        println!(
+            "{{\"case\":\"{row_name}\",\"median\":{median},\"min\":{least},\"max\":{most},\"ok\":true}}"
+        );
     }
     Ok(())
 }

@@ -16,7 +16,7 @@ use crate::workspace;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use serde_json::Value;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Vocabularies in files, each by its name in `crates/corelm/tests/tokenizers`.
@@ -49,6 +49,9 @@ pub struct Options {
     /// Record the counts of steps, slices, texts and files
     #[arg(long)]
     save: bool,
+    /// Count nothing but what 100 characters take by the vocabulary of this file; may be repeated
+    #[arg(long = "vocabulary", value_name = "FILE.gguf")]
+    vocabularies: Vec<PathBuf>,
 }
 
 /// Runs all of it and prints what the kernel says.
@@ -59,6 +62,9 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<()> {
     let toolchain = setup::for_kernel()?;
     let image = kernel::build(toolchain, Board::Virt, true)?;
+    if !options.vocabularies.is_empty() {
+        return options.vocabularies.iter().try_for_each(|file| count_short(&image, options.cpu, file));
+    }
     for mode in ["interrupts", "faults"] {
         println!("{}", places(&image, options.cpu, mode, options.calls)?.1);
     }
@@ -220,6 +226,20 @@ fn count_bounds(image: &Path, toolchain: Toolchain) -> Result<Baseline> {
     }
     tell_bounds(&json_lines::objects(&printed)?);
     Baseline::from_rows(&printed, &baseline::rustc_version(toolchain)?)
+}
+
+/// Prints the instructions for 100 characters by the vocabulary of a file, and the clock at which they take 10 microseconds if
+/// each takes a cycle.
+fn count_short(image: &Path, cpu: Cpu, file: &Path) -> Result<()> {
+    let boot = Boot { initrd: Some(file.to_owned()), ..boot(cpu, "mode=bounds filter=short/") };
+    let printed = boot.checked(image)?;
+    let rows = json_lines::objects(&printed)?;
+    let row = rows.iter().find(|row| row["case"] == "short/initrd").context("no count")?;
+    let count = |key: &str| row[key].as_u64().with_context(|| format!("no {key}: {row}"));
+    let (least, median, most) = (count("min")?, count("median")?, count("max")?);
+    let name = file.file_name().unwrap_or_default().display();
+    println!("{name}: {median} instructions ({least} to {most}); 10 us at {:.2} GHz", median as f64 / 1e4);
+    Ok(())
 }
 
 /// How much more a byte of a long text or file takes than one of a short one.
