@@ -47,6 +47,7 @@ impl Measure {
 }
 
 const PROVE: &str = "cargo xtask prove";
+const MIRI: &str = "cargo xtask sanitize --miri";
 const ENDURE: &str = "cargo xtask endure";
 const BAD_GGUF: &str = "cargo test -p corelm --test bad_gguf";
 const SPECIAL: &str = "cargo test -p corelm --test special_tokens";
@@ -70,7 +71,10 @@ pub static GOALS: [Goal; 22] = [
             quick("host", BAD_GGUF),
             quick("QEMU", "cargo xtask test 'bad models'").missed("aarch64 alone: there is no kernel for x86-64"),
             long("address", "cargo xtask sanitize --address"),
-            long("Miri", "cargo xtask sanitize --miri"),
+            long("Miri, x86_64", MIRI),
+            long("Miri, s390x", MIRI),
+            long("Miri, i686", MIRI),
+            long("Miri, aarch64", MIRI),
         ],
     },
     Goal {

@@ -24,7 +24,7 @@ const FLIPS: &str = "100000";
 type Long = (&'static [&'static str], &'static str, fn(f64) -> Result<Outcome>);
 
 /// The shortest first.
-const LONG: [Long; 12] = [
+const LONG: [Long; 15] = [
     (&["R21"], "the same bytes from two folders", |_| prove::is_reproducible(setup::for_kernel()?)),
     (&["R14"], "a million flips in weights", |_| test(&["corelm-cases", "flips"], "CORELM_MUTANTS", MUTANTS)),
     (&["R3"], "a million mutants", |_| test(&["corelm-cases", "mutants"], "CORELM_MUTANTS", MUTANTS)),
@@ -43,7 +43,10 @@ const LONG: [Long; 12] = [
     (&["R19"], "ThreadSanitizer", |_| sanitize::threads::watch()),
     (&["R5", "R17"], "fuzzing", fuzz::for_hours),
     (&["R20"], "coverage", |_| passed(coverage::run(&coverage::Options::default()))),
-    (&["R2"], "Miri", |_| sanitize::by_miri()),
+    (&["R2"], "Miri, x86-64", |_| sanitize::by_miri(sanitize::MIRI_TARGETS[0])),
+    (&["R2"], "Miri, s390x", |_| sanitize::by_miri(sanitize::MIRI_TARGETS[1])),
+    (&["R2"], "Miri, i686", |_| sanitize::by_miri(sanitize::MIRI_TARGETS[2])),
+    (&["R2"], "Miri, aarch64", |_| sanitize::by_miri(sanitize::MIRI_TARGETS[3])),
     (&["R20"], "mutants of the code", |_| passed(mutants::run(&mutants::Options::default()))),
 ];
 
