@@ -13,7 +13,8 @@ pub(in crate::arch::x86_64) fn q8_0(dst: &mut [BlockQ8_0], src: &[f32]) {
             *block = BlockQ8_0 { d: quantize::POISON, ..Block::ZERO };
             continue;
         };
-        block.d = F16::new(d);
+        let half = _mm_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(_mm_set_ss(d));
+        block.d = F16::from_bits(_mm_cvtsi128_si32(half) as u16);
         // SAFETY: the quants are 32 bytes; the store is unaligned.
         unsafe { _mm256_storeu_si256(block.qs.as_mut_ptr().cast(), quants) };
     }
