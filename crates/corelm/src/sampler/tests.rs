@@ -226,6 +226,25 @@ fn the_token_that_makes_the_share_full_is_the_last() {
     });
 }
 
+/// A share of all is all, also where the weights of the last are too small to be seen in the sum.
+#[test]
+fn the_whole_share_keeps_what_has_no_weight() {
+    with_sampler(SamplingConfig { top_k: 3, top_p: 1.0, ..NEUTRAL }, 4, |sampler| {
+        assert_eq!(kept(sampler, &[1.0, 1.0, -200.0, -200.0]), [0, 1, 2]);
+    });
+}
+
+/// A number between two tokens is the second's: what has no weight is not drawn. Of these seeds the first numbers are 0 and 1/4.
+#[test]
+fn a_token_without_weight_is_not_drawn() {
+    with_sampler(SamplingConfig { seed: 1_739_563_282, ..NEUTRAL }, 3, |sampler| {
+        assert_eq!(sampler.sample(&[0.0, 0.0, -200.0]), Ok(1));
+    });
+    with_sampler(SamplingConfig { seed: 5_055_543_910, ..NEUTRAL }, 4, |sampler| {
+        assert_eq!(sampler.sample(&[0.5; 4]), Ok(2));
+    });
+}
+
 /// Weights are relative to the best: e^1000 is no number.
 #[test]
 fn large_logits_are_drawn_by_their_differences() {
