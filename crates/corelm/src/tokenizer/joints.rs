@@ -102,3 +102,20 @@ fn place(left: u8, right: u8) -> (usize, u32) {
     let bit = usize::from(left) << 7 | usize::from(right);
     (bit / 32, (bit % 32) as u32)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_two_kinds_have_a_bit_of_two_kibibytes() {
+        assert_eq!(Joints::layout(Layout::new()).unwrap().used(), 2048);
+        let mut words = [0u32; N_WORDS];
+        for (left, right) in (0..=OTHER).flat_map(|left| (0..=OTHER).map(move |right| (left, right))) {
+            let (word, bit) = place(left, right);
+            assert_eq!(words[word] >> bit & 1, 0, "{left} {right}");
+            words[word] |= 1 << bit;
+        }
+        assert_eq!(words, [u32::MAX; N_WORDS]);
+    }
+}

@@ -270,3 +270,19 @@ impl Search<'_, '_, '_> {
         found
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_has_what_was_put_in_and_nothing_else() {
+        let (mut set, bytes) = (ByteSet::default(), [3, 64, 0, 191, 63, 255, 128]);
+        for n in 0..=bytes.len() {
+            let put_in = bytes.get(..n).unwrap();
+            assert!((0..=u8::MAX).all(|byte| set.contains(byte) == put_in.contains(&byte)), "{put_in:?}");
+            assert_eq!(set.max(), put_in.iter().copied().max().unwrap_or(0));
+            bytes.get(n).into_iter().for_each(|&byte| set.insert(byte));
+        }
+    }
+}

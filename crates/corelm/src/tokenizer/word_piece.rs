@@ -198,3 +198,17 @@ fn utf8(code: u32) -> ([u8; 4], u8) {
         _ => ([0xF0 | (code >> 18 & 7) as u8, trail(12), trail(6), trail(0)], 4),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn characters_have_the_bytes_of_the_standard_library() {
+        for c in '\0'..=char::MAX {
+            let (bytes, len) = utf8(c.into());
+            let mut want = [0; 4];
+            assert_eq!(bytes.get(4 - usize::from(len)..), Some(c.encode_utf8(&mut want).as_bytes()), "{c:?}");
+        }
+    }
+}
