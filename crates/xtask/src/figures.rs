@@ -10,6 +10,9 @@ const WORD: &str = "figure ";
 /// Begins the text of a figure that is not as asked.
 pub const MISSED: &str = "missed: ";
 
+/// Begins the text of a figure of fewer cases than are asked for, where what is asked for is all there are.
+pub const SHORT: &str = "short: ";
+
 /// What was measured for a goal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Figure {

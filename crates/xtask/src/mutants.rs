@@ -1,9 +1,12 @@
 //! `cargo xtask mutants`: changes the parser, the plan, the sampler and the tokenizer in one place at a time, and counts how often
 //! no test notices.
 //!
-//! cargo-mutants makes the changes, in a copy of the repository. Each costs a build and a run of the part's tests, ten seconds
-//! or so: `--shard 0/20` takes every twentieth. Tests that go through everything there is are left out, as they take longer than all
-//! others together.
+//! cargo-mutants makes the changes, in a copy of the repository. Each costs a build and some tests, five seconds or so on two
+//! cores that do nothing else: with `--shard 0/10` every tenth change of a large part is tried, of all its files. What the quick tests
+//! miss is tried again with unit tests, and then with the slow ones. Tests that go through everything there is are left out, as
+//! they take longer than all others together.
+
+mod copy;
 
 use crate::figures;
 use crate::parts::{PARTS, Part};
@@ -13,7 +16,8 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::process::Command;
 
 /// The options of `cargo xtask mutants`.
 #[derive(clap::Args, Default)]
@@ -24,7 +28,7 @@ pub struct Options {
     /// Files of `crates/corelm/src` alone, as `gguf/value.rs`
     #[arg(long = "file")]
     files: Vec<String>,
-    /// One share of the changes: `K/N` with K from 0
+    /// One share of the changes of a part with more than a thousand: `K/N` with K from 0
     #[arg(long)]
     shard: Option<String>,
     /// Print one JSON object instead of a table
@@ -32,19 +36,63 @@ pub struct Options {
     json: bool,
 }
 
+impl Options {
+    /// Every tenth change of large parts: all of them take a day.
+    pub fn tenth() -> Options {
+        Options { shard: Some("0/10".to_owned()), ..Options::default() }
+    }
+}
+
 /// Changes of a part of which a test must notice, in hundredths.
 const CAUGHT: usize = 90;
+/// A part with more changes is tried in shares where that is asked for: a share of fewer says nothing.
+const MANY: usize = 1000;
 /// Tests that go through everything there is.
-const EXHAUSTIVE: [&str; 6] = [
+const EXHAUSTIVE: [&str; 9] = [
     "what_is_certain_stays",
     "all_short_texts_are_cleaned",
     "any_bytes_are_cut_into_pieces",
+    "changed_bytes_are_refused_or_safe",
+    "changed_maps_are_refused_or_safe",
+    "no_text_takes_more_than_its_longest_tokens",
     "every_prefix",
     "every_flipped_bit",
     "draws_follow_the_probabilities",
 ];
-/// Seconds after which a test that goes on is taken for one that noticed: a loop without end.
-const TIMEOUT: u32 = 120;
+/// Tests that take longer than building: for the changes that all others miss.
+const SLOW: [&str; 20] = [
+    "a_ready_index_gives_the_same_tokens",
+    "a_scratch_serves_many_texts",
+    "any_bytes_come_back",
+    "damage_of_a_large_index_is_found",
+    "every_text_of_up_to_two_bytes",
+    "tokenizer::fixtures_are_exact",
+    "generation_ends_where_it_does",
+    "little_is_held_back",
+    "merges_by_rank",
+    "merges_by_score",
+    "names_of_control_tokens_are_text",
+    "no_table_makes_text_a_control_token",
+    "no_text_is_quadratic",
+    "parts_have_the_tokens_of_the_whole",
+    "random_texts_are_text",
+    "random_vocabularies_agree",
+    "spans_are_what_tokens_decode_to",
+    "special_tokens_are_exact",
+    "the_fixture_is_exact",
+    "what_cannot_be_used_is_built",
+];
+/// Tests that take so many times as long as without a change, and at least so many seconds, go on for ever: they noticed.
+const TIMEOUT: [&str; 4] = ["--timeout-multiplier", "5", "--minimum-test-timeout", "20"];
+/// Optimised a little, tests take a tenth of the time, and building as long. Stopping at the first failure is not yet stable.
+const BUILD: [(&str, &str); 6] = [
+    ("CARGO_PROFILE_TEST_OPT_LEVEL", "1"),
+    ("CARGO_PROFILE_DEV_OPT_LEVEL", "1"),
+    ("CARGO_PROFILE_TEST_DEBUG", "0"),
+    ("CARGO_PROFILE_DEV_DEBUG", "0"),
+    ("CARGO_INCREMENTAL", "1"),
+    ("RUSTC_BOOTSTRAP", "1"),
+];
 
 /// What became of the changes to one file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,6 +121,11 @@ impl Counts {
         (noticed, noticed + self.missed)
     }
 
+    /// With those that did not compile.
+    fn tried(self) -> usize {
+        self.noticed().1 + self.unviable
+    }
+
     fn holds(self) -> bool {
         let (noticed, all) = self.noticed();
         noticed * 100 >= all * CAUGHT
@@ -85,6 +138,8 @@ struct Row {
     name: &'static str,
     files: BTreeMap<String, Counts>,
     missed: Vec<String>,
+    /// Changes that there are.
+    n_changes: usize,
 }
 
 impl Row {
@@ -92,6 +147,20 @@ impl Row {
         let mut all = Counts::default();
         self.files.values().for_each(|counts| all.add(*counts));
         all
+    }
+
+    /// `tokenizer 209 of 215 noticed, 240 of 2385 tried`, where not all were.
+    fn told(&self) -> String {
+        let (noticed, all) = self.all().noticed();
+        let told = format!("{} {noticed} of {all} noticed", self.name);
+        if self.is_whole() {
+            return told;
+        }
+        format!("{told}, {} of {} tried", self.all().tried(), self.n_changes)
+    }
+
+    fn is_whole(&self) -> bool {
+        self.all().tried() >= self.n_changes
     }
 }
 
@@ -120,52 +189,83 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Tells how many changes of every part were noticed.
+/// Tells how many changes of every part were noticed; of how many, where not all were tried.
 fn tell(rows: &[Row]) {
-    let part = |row: &Row| {
-        let Counts { caught, timeout, missed, .. } = row.all();
-        format!("{} {} of {}", row.name, caught + timeout, caught + timeout + missed)
-    };
-    let told: Vec<String> = rows.iter().map(part).collect();
-    let missed = if rows.iter().all(|row| row.all().holds()) { "" } else { figures::MISSED };
-    figures::note("R20", "mutants", format!("{missed}{}", told.join("; ")));
+    figures::note("R20", "mutants", told(rows));
 }
 
+fn told(rows: &[Row]) -> String {
+    let told: Vec<String> = rows.iter().map(Row::told).collect();
+    let verdict = match rows {
+        _ if !rows.iter().all(|row| row.all().holds()) => figures::MISSED,
+        _ if rows.len() < PARTS.len() || !rows.iter().all(Row::is_whole) => figures::SHORT,
+        _ => "",
+    };
+    format!("{verdict}{}", told.join("; "))
+}
+
+/// Tries a part's changes in passes, each with those that the tests of the ones before missed.
 fn mutate(part: &Part, options: &Options) -> Result<Row> {
-    let folder = place()?;
-    let out = folder.join(part.name);
-    let _ = fs::remove_dir_all(&out);
-    fs::create_dir_all(&out)?;
-    let mut mutants = cargo(&["mutants", "--package", "corelm", "--no-shuffle", "--baseline", "skip"]);
-    mutants.args(["--timeout", &TIMEOUT.to_string(), "--output"]).arg(&out);
-    for file in files(part, &options.files) {
-        mutants.args(["--file", &format!("crates/corelm/src/{file}")]);
+    let folder = workspace::scratch_file("mutants")?;
+    let root = copy::update(&folder)?;
+    let all = format!("--cargo-arg=--test={}", copy::join_tests(&root, part)?);
+    let n_changes = process::output(changes(part, &[], &root).arg("--list"))?.lines().count();
+    let shard = options.shard.as_ref().filter(|_| n_changes > MANY);
+    let mut row = Row { name: part.name, n_changes, ..Row::default() };
+    let quick = [&EXHAUSTIVE[..], &SLOW[..]].concat();
+    let passes = [(&all[..], &quick[..]), ("--cargo-arg=--lib", &EXHAUSTIVE), (&all, &EXHAUSTIVE)];
+    for (i, (tests, skipped)) in passes.into_iter().enumerate() {
+        let which = match shard {
+            _ if i > 0 => row.missed.iter().map(|missed| format!("--re=^{}$", escaped(missed))).collect(),
+            Some(shard) => vec!["--sharding=round-robin".to_owned(), format!("--shard={shard}")],
+            None => Vec::new(),
+        };
+        let mut mutants = changes(part, &options.files, &root);
+        mutants.args(which).arg(tests).env("CARGO_TARGET_DIR", folder.join("target"));
+        let lists = attempt(mutants, skipped, &folder.join(part.name))?;
+        let n_missed = row.missed.len();
+        let n_tried = row.pass(&lists);
+        ensure!(if i > 0 { n_tried == n_missed } else { n_tried > 0 }, "{n_tried} changes were tried");
+        if row.missed.is_empty() {
+            break;
+        }
     }
-    mutants.args(["--exclude", "crates/corelm/src/**/tests.rs"]);
-    if let Some(shard) = &options.shard {
-        mutants.args(["--shard", shard]);
-    }
-    mutants.arg("--cargo-arg=--lib");
-    mutants.args(part.tests.iter().map(|test| format!("--cargo-arg=--test={test}")));
-    mutants.args(["--", "--"]).args(EXHAUSTIVE.iter().flat_map(|test| ["--skip", *test]));
-    // Building is most of it. The tests find `../shared` beside the copy.
-    mutants.env("TMPDIR", &folder).env("CARGO_PROFILE_TEST_OPT_LEVEL", "0");
-    mutants
-        .env("CARGO_PROFILE_TEST_DEBUG", "0")
-        .env("CARGO_PROFILE_DEV_DEBUG", "0")
-        .env("CARGO_INCREMENTAL", "1");
-    // Its exit status tells of changes that were not noticed, which is no failure of the run.
-    let status = mutants.status().context("cannot start cargo-mutants")?;
-    let read = |name: &str| fs::read_to_string(out.join("mutants.out").join(name)).unwrap_or_default();
-    let row = Row::read(
-        part.name,
-        &[read("caught.txt"), read("timeout.txt"), read("missed.txt"), read("unviable.txt")],
-    );
-    ensure!(!row.files.is_empty(), "cargo-mutants changed nothing ({status}); see {}", out.display());
     Ok(row)
 }
 
-/// What cargo-mutants is told of a part's files: those of them that are asked for.
+/// Runs cargo-mutants without some tests, and gives its lists of what was caught, timed out, missed and unviable.
+fn attempt(mut mutants: Command, skipped: &[&str], out: &Path) -> Result<[String; 4]> {
+    let _ = fs::remove_dir_all(out);
+    fs::create_dir_all(out)?;
+    mutants.arg("--in-place").args(TIMEOUT).arg("--output").arg(out).envs(BUILD);
+    mutants.args(["--", "--", "-Zunstable-options", "--fail-fast"]);
+    mutants.args(skipped.iter().flat_map(|test| ["--skip", *test]));
+    // Its exit status tells of changes that were not noticed, which is no failure of the run.
+    let status = mutants.status().context("cannot start cargo-mutants")?;
+    let lists = ["caught.txt", "timeout.txt", "missed.txt", "unviable.txt"]
+        .map(|name| fs::read_to_string(out.join("mutants.out").join(name)).unwrap_or_default());
+    ensure!(lists.iter().any(|list| !list.is_empty()), "it tried nothing ({status}); see {}", out.display());
+    Ok(lists)
+}
+
+/// An expression for the text itself.
+fn escaped(text: &str) -> String {
+    let has_meaning = |c| r"\.+*?()|[]{}^$".contains(c);
+    text.chars().flat_map(|c| has_meaning(c).then_some('\\').into_iter().chain([c])).collect()
+}
+
+/// cargo-mutants on a part's files, or on those of them that are asked for.
+fn changes(part: &Part, asked: &[String], root: &Path) -> Command {
+    let mut mutants = cargo(&["mutants", "--package", "corelm", "--no-shuffle"]);
+    mutants.current_dir(root);
+    for file in files(part, asked) {
+        mutants.args(["--file", &format!("crates/corelm/src/{file}")]);
+    }
+    mutants.args(["--exclude", "crates/corelm/src/**/tests.rs"]);
+    mutants
+}
+
+/// What cargo-mutants is told of a part's files.
 fn files(part: &Part, asked: &[String]) -> Vec<String> {
     if !asked.is_empty() {
         return asked.iter().filter(|file| part.has(file)).cloned().collect();
@@ -176,44 +276,24 @@ fn files(part: &Part, asked: &[String]) -> Vec<String> {
         .collect()
 }
 
-/// The folder for copies of the repository, with `shared` in it where the repository has that beside it.
-fn place() -> Result<PathBuf> {
-    let folder = workspace::scratch_file("mutants")?;
-    fs::create_dir_all(&folder)?;
-    if let Some(shared) = workspace::shared()? {
-        link(&shared.canonicalize()?, &folder.join("shared"))?;
-    }
-    Ok(folder)
-}
-
-#[cfg(unix)]
-fn link(to: &Path, at: &Path) -> Result<()> {
-    if !at.exists() {
-        std::os::unix::fs::symlink(to, at).with_context(|| format!("cannot make {}", at.display()))?;
-    }
-    Ok(())
-}
-
-#[cfg(not(unix))]
-fn link(_: &Path, _: &Path) -> Result<()> {
-    Ok(())
-}
-
 impl Row {
-    /// Reads the lists of what was caught, timed out, missed and unviable: `file:line:column: change` each.
-    fn read(name: &'static str, lists: &[String; 4]) -> Row {
-        let mut row = Row { name, ..Row::default() };
+    /// Takes what a pass caught, what timed out, was missed and is unviable, `file:line:column: change` each, in the place of what
+    /// the passes before missed. Gives how many they are.
+    fn pass(&mut self, lists: &[String; 4]) -> usize {
+        for counts in self.files.values_mut() {
+            counts.missed = 0;
+        }
         for (i, list) in lists.iter().enumerate() {
             for line in list.lines() {
                 let Some((file, _)) = line.split_once(':') else { continue };
                 let file = file.trim_start_matches("crates/corelm/src/").to_owned();
-                let counts = row.files.entry(file).or_default();
+                let counts = self.files.entry(file).or_default();
                 let [caught, timeout, missed, unviable] = [0, 1, 2, 3].map(|which| usize::from(i == which));
                 counts.add(Counts { caught, timeout, missed, unviable });
             }
         }
-        row.missed = lists[2].lines().map(str::to_owned).collect();
-        row
+        self.missed = lists[2].lines().map(str::to_owned).collect();
+        lists.iter().map(|list| list.lines().count()).sum()
     }
 }
 
@@ -244,7 +324,7 @@ fn to_json(rows: &[Row]) -> Value {
         let files = row.files.iter().map(|(file, n)| (file.clone(), counts(*n)));
         json!({
             "part": row.name, "all": counts(row.all()), "files": files.collect::<serde_json::Map<_, _>>(),
-            "missed": row.missed, "passed": row.all().holds(),
+            "missed": row.missed, "changes": row.n_changes, "passed": row.all().holds(),
         })
     };
     json!({ "command": "cargo xtask mutants", "parts": rows.iter().map(row).collect::<Vec<_>>() })
@@ -262,11 +342,41 @@ mod tests {
             "crates/corelm/src/gguf/value.rs:1:2: replace c\n",
             "crates/corelm/src/plan.rs:9:9: replace d\n",
         ];
-        let row = Row::read("plan", &lists.map(str::to_owned));
+        let mut row = Row::default();
+        assert_eq!(row.pass(&lists.map(str::to_owned)), 5);
         assert_eq!(row.files["plan.rs"], Counts { caught: 2, timeout: 1, missed: 0, unviable: 1 });
         assert_eq!((row.all().noticed(), row.all().holds()), ((3, 4), false));
         assert_eq!(row.missed, ["crates/corelm/src/gguf/value.rs:1:2: replace c"]);
+        // A second pass catches it.
+        assert_eq!(row.pass(&[lists[2], "", "", ""].map(str::to_owned)), 1);
+        assert_eq!((row.all().noticed(), row.all().tried(), row.missed.len()), ((4, 4), 5, 0));
         assert!(Counts { caught: 9, missed: 1, ..Counts::default() }.holds());
+    }
+
+    #[test]
+    fn a_part_of_the_changes_is_told_as_one() {
+        let counts = Counts { caught: 18, timeout: 1, missed: 1, unviable: 3 };
+        let row = |name, n_changes| {
+            let files = BTreeMap::from([("a.rs".to_owned(), counts)]);
+            Row { name, files, n_changes, missed: Vec::new() }
+        };
+        let all = PARTS.map(|part| row(part.name, 23));
+        assert!(told(&all).starts_with("parser 19 of 20 noticed; plan 19 of 20 noticed; "));
+        assert_eq!(told(&all[..1]), "short: parser 19 of 20 noticed");
+        let few = PARTS.map(|part| row(part.name, if part.name == "tokenizer" { 2000 } else { 23 }));
+        assert!(told(&few).starts_with("short: parser 19 of 20 noticed; "));
+        assert!(told(&few).ends_with("; tokenizer 19 of 20 noticed, 23 of 2000 tried"));
+        let missed = Counts { missed: 1, ..Counts::default() };
+        let bad = Row { files: BTreeMap::from([("a.rs".to_owned(), missed)]), ..row("plan", 23) };
+        assert_eq!(told(&[bad]), "missed: plan 0 of 1 noticed, 1 of 23 tried");
+    }
+
+    #[test]
+    fn an_expression_is_for_the_text_itself() {
+        assert_eq!(
+            escaped("a.rs:1: replace + with <T>::b -> (U)"),
+            r"a\.rs:1: replace \+ with <T>::b -> \(U\)"
+        );
     }
 
     #[test]

@@ -47,7 +47,7 @@ const LONG: [Long; 15] = [
     (&["R2"], "Miri, s390x", |_| sanitize::by_miri(sanitize::MIRI_TARGETS[1])),
     (&["R2"], "Miri, i686", |_| sanitize::by_miri(sanitize::MIRI_TARGETS[2])),
     (&["R2"], "Miri, aarch64", |_| sanitize::by_miri(sanitize::MIRI_TARGETS[3])),
-    (&["R20"], "mutants of the code", |_| passed(mutants::run(&mutants::Options::default()))),
+    (&["R20"], "mutants of the code", |_| passed(mutants::run(&mutants::Options::tenth()))),
 ];
 
 /// The steps of `goals`, or of all. What each tells is kept before the next one begins, which may take hours.

@@ -1,7 +1,7 @@
 //! The table: figures beside what is asked and what others reach.
 
 use super::goals::{GOALS, Goal, Measure};
-use crate::figures::{Figure, MISSED};
+use crate::figures::{Figure, MISSED, SHORT};
 use crate::process;
 use crate::workspace;
 use anyhow::{Context, Result};
@@ -191,6 +191,7 @@ fn verdict(measure: &Measure, text: &str) -> Verdict {
     match n_cases {
         _ if !measure.missed.is_empty() || text.starts_with(MISSED) => Verdict::Missed,
         _ if text.is_empty() => Verdict::NotRun,
+        _ if text.starts_with(SHORT) => Verdict::Short,
         Some(n) if n < measure.at_least => Verdict::Short,
         None if measure.at_least > 0 => Verdict::Short,
         _ => Verdict::Reached,
@@ -230,6 +231,10 @@ mod tests {
         assert_eq!(empty().figure(goal, mutants).1, Verdict::NotRun);
         let in_part = Measure { missed: "not everywhere", ..*mutants };
         assert_eq!(verdict(&in_part, "1000000 mutants: 0 crashes"), Verdict::Missed);
+        let whole = goals::GOALS[19].measures.iter().find(|measure| measure.name == "mutants").unwrap();
+        assert_eq!(verdict(whole, "short: plan 9 of 9 noticed, 10 of 20 tried"), Verdict::Short);
+        assert_eq!(verdict(whole, "missed: plan 1 of 9 noticed"), Verdict::Missed);
+        assert_eq!(verdict(whole, "plan 9 of 9 noticed"), Verdict::Reached);
     }
 
     #[test]
