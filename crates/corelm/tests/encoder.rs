@@ -159,12 +159,13 @@ fn what_is_not_certain_waits_for_an_eighth_more() {
         .with(|t| {
             let mut region = vec![MaybeUninit::uninit(); 1 << 16];
             let mut scratch = t.scratch(200, &mut Arena::new(&mut region)).unwrap();
-            let (text, mut out) = ([b'a'; 200], [0; 200]);
+            let (text, mut out) = ([&[b'a'; 160][..], &b" a".repeat(20)].concat(), [0; 200]);
             let mut encoder = Encoder::new(t, Specials::Never);
             let mut encode = |len, is_end| encoder.encode(&text[..len], is_end, &mut scratch, &mut out);
             assert_eq!(encode(0, true), Ok(Encoded::default()));
             assert_eq!(encode(160, false), Ok(Encoded::default()));
-            assert_eq!(encode(179, false), Ok(Encoded::default()));
+            assert_eq!(encode(179, false), Ok(Encoded::default()), "though the long word has ended");
+            assert!((160..180).contains(&encode(180, false).unwrap().n_bytes));
             assert_eq!(encode(160, true), Ok(Encoded { n_tokens: 160, n_bytes: 160 }));
             assert_eq!(encode(0, true), Ok(Encoded::default()));
             let layout = t.scratch_layout(3, Layout::new()).unwrap();

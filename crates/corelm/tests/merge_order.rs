@@ -9,6 +9,7 @@ mod vocab;
 
 use byte_letters::byte_letters;
 use corelm::Token;
+use corelm::tokenizer::Tokenizer;
 use std::collections::HashMap;
 use vocab::{BYTE, File, NORMAL, UNKNOWN, encode};
 
@@ -158,4 +159,43 @@ fn merges_by_score_are_those_of_the_definition() {
         })
         .unwrap();
     }
+}
+
+/// Steps for a text alone.
+fn steps(tokenizer: &Tokenizer<'_, '_>, text: &str) -> f64 {
+    vocab::steps_per_byte(tokenizer, text.as_bytes(), text.len()) * text.len() as f64
+}
+
+/// Nearly all tokens of a trained vocabulary are what their own text becomes: these are found without merging.
+#[test]
+fn tokens_that_their_text_becomes_are_not_merged() {
+    let merges = ["a b", "ab c", "d e", "abc d", "abc de", "b c", "c d", "bc de"];
+    let texts: Vec<String> =
+        byte_letters().into_iter().chain(merges.iter().map(|merge| merge.replace(' ', ""))).collect();
+    let tokens: Vec<(&[u8], i32, f32)> = texts.iter().map(|text| (text.as_bytes(), NORMAL, 0.0)).collect();
+    let mut file = File::new("gpt2", &tokens);
+    file.string("tokenizer.ggml.pre", b"gpt-2");
+    let lines =
+        merges.iter().flat_map(|line| [&(line.len() as u64).to_le_bytes()[..], line.as_bytes()].concat());
+    file.array("tokenizer.ggml.merges", 8, merges.len(), lines.collect());
+    file.with(|tokenizer| {
+        // All are, but one or another has no room in the table of words.
+        let n_found = texts[256..].iter().filter(|text| steps(tokenizer, text) == 0.0).count();
+        assert!(n_found >= 6, "{n_found} of {}", merges.len());
+        assert!(steps(tokenizer, "cde") > 0.0);
+    })
+    .unwrap();
+
+    let tokens = ["▁", "a", "b", "c", "d", "ab", "abc", "▁abc", "cd", "▁abcd", "▁d", "▁dab"];
+    let tokens: Vec<(&[u8], i32, f32)> =
+        (0..).zip(tokens).map(|(i, text)| (text.as_bytes(), NORMAL, -(i as f32))).collect();
+    let mut file = File::new("llama", &tokens);
+    file.bool("tokenizer.ggml.add_bos_token", false);
+    file.with(|tokenizer| {
+        for text in ["abc", "abcd", "d", "dab", "d abc"] {
+            assert_eq!(steps(tokenizer, text), 0.0, "{text}");
+        }
+        assert!(steps(tokenizer, "ab") > 0.0);
+    })
+    .unwrap();
 }

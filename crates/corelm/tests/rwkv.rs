@@ -62,6 +62,19 @@ fn escapes_are_read_as_python_writes_them() {
         .unwrap();
 }
 
+/// The filter over beginnings says no of nearly all that are none: so few steps tell that it does.
+#[test]
+fn a_byte_that_begins_no_longer_token_takes_a_step() {
+    made(&[(&"b".repeat(200), NORMAL), ("cdefghij", NORMAL)])
+        .with(|t| {
+            for byte in 0..=255u8 {
+                let steps = vocab::steps_per_byte(t, &[byte; 150], 150);
+                assert!(if byte == b'b' { steps > 70.0 } else { steps <= 2.0 }, "{byte}: {steps}");
+            }
+        })
+        .unwrap();
+}
+
 #[test]
 fn of_tokens_for_the_same_bytes_the_last_counts() {
     made(&[("A", NORMAL), ("B\\n", NORMAL), ("\\x42\\x0a", NORMAL)])

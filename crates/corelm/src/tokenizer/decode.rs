@@ -345,6 +345,30 @@ mod tests {
     use std::string::String;
     use std::vec::Vec;
 
+    /// What most tokens are found by: if it gave nothing, all of them would be found, only later.
+    #[test]
+    fn bytes_at_once_are_those_one_by_one() {
+        let easy = [
+            (Form::Plain, "a\u{e9}"),
+            (Form::ByteMap, "ab"),
+            (Form::ByteMap, "\u{120}ab"),
+            (Form::ByteMap, "\u{120}"),
+            (Form::SpaceMark, "\u{2581}ab"),
+            (Form::SpaceMark, "ab"),
+        ];
+        for (form, text) in easy {
+            let piece = Piece { rest: text.as_bytes(), form };
+            let (bytes, len) = piece.at_once().unwrap();
+            let bytes: Vec<u8> = bytes.to_le_bytes().into_iter().take(len).collect();
+            assert_eq!(bytes, piece.collect::<Vec<u8>>(), "{text}");
+        }
+        for (form, text) in
+            [(Form::Escaped, "ab"), (Form::ByteMap, "\u{120}\u{e9}"), (Form::SpaceMark, "\u{e9}")]
+        {
+            assert_eq!(Piece { rest: text.as_bytes(), form }.at_once(), None, "{text}");
+        }
+    }
+
     /// Feeds `bytes` in parts of `step`; the text with invalid bytes as U+FFFD, and all bytes.
     fn stream(bytes: &[u8], step: usize) -> (String, Vec<u8>) {
         let (mut text, mut all) = (String::new(), Vec::new());
