@@ -179,4 +179,26 @@ mod tests {
             assert_eq!(decode(Char::first(odd.as_bytes()).unwrap()), None, "{odd}");
         }
     }
+
+    #[test]
+    fn short_texts_are_written_as_byte_by_byte() {
+        let texts: [&[u8]; 9] = [
+            b"word",
+            b" word",
+            b" ",
+            b" a b",
+            b"",
+            b"~\x7f",
+            "\u{e9}t\u{e9}\n".as_bytes(),
+            b"0123456789abcde",
+            b" 0123456789abcd", // short, and of sixteen bytes when it is written
+        ];
+        for text in texts {
+            let written: Vec<u8> =
+                text.iter().flat_map(|&byte| encode(byte)).filter(|&byte| byte != 0).collect();
+            let short = Short::new(text, text.len()).unwrap();
+            assert_eq!(write_short(short), Short::new(&written, written.len()), "{text:?}");
+            assert_eq!(read_short(&written), Some(short), "{text:?}");
+        }
+    }
 }

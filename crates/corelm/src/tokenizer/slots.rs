@@ -114,3 +114,16 @@ impl<'a> SlotsMut<'a> {
 fn tag(mixed: u64) -> u32 {
     (mixed as u32) & !TOKEN
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_two_thirds_full_at_most_and_hardly_less() {
+        for n in 1..1000 {
+            let full = n as f64 / Slots::len_for(n) as f64;
+            assert!(full < 2.0 / 3.0 && full > 2.0 / 3.0 - 1.0 / n as f64, "{n}: {full}");
+        }
+    }
+}
