@@ -1,6 +1,6 @@
 //! A plan is made without a look at the tensors' data: no page of it is mapped while it is made. Part of `mode=test`.
 //!
-//! A [`Window`] shows a file a second time, at addresses that belong to nobody, page by page; what it does not show has
+//! A `Window` shows a file a second time, at addresses that belong to nobody, page by page; what it does not show has
 //! invalid entries in the page tables. `plant=touch` reads a byte of a tensor behind the plan: the run must then end with a
 //! data abort.
 
