@@ -33,8 +33,8 @@ use crate::{println, tiny};
 /// Sizes of texts, in bytes.
 const SIZES: [usize; 5] = [4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10];
 
-/// Ordinary text: English, with some marks between.
-const ENGLISH: &str = include_str!("../../SECURITY.md");
+/// Ordinary text: English, which does not change.
+const ENGLISH: &str = include_str!("../../LICENSE-APACHE");
 /// So many bytes of it, which are as many characters, at once.
 const SHORT: usize = 100;
 const N_SHORT: usize = 48;
