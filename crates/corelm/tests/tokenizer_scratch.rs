@@ -2,12 +2,15 @@
 
 #[path = "support/fixtures.rs"]
 mod fixtures;
+#[path = "support/vocab.rs"]
+mod vocab;
 
 use corelm::Token;
 use corelm::arena::{Arena, Layout};
 use corelm::gguf::Image;
 use corelm::tokenizer::{Specials, Tokenizer};
 use std::mem::MaybeUninit;
+use vocab::{File, NORMAL};
 
 #[test]
 fn a_scratch_serves_many_texts_and_tokenizers() {
@@ -43,4 +46,27 @@ fn a_scratch_serves_many_texts_and_tokenizers() {
             check(tokenizer, &cases[i].0, &cases[i].1);
         }
     }
+}
+
+/// What one vocabulary makes of a piece is no other's: the scratch of both keeps pieces.
+#[test]
+fn a_scratch_forgets_what_another_vocabulary_made() {
+    let made = |merged: &str| {
+        let tokens = ["▁", "a", "b", "c", merged].map(|text| (text.as_bytes(), NORMAL, 0.0));
+        let mut file = File::new("llama", &tokens);
+        file.bool("tokenizer.ggml.add_bos_token", false);
+        file
+    };
+    let (left, right) = (made("ab"), made("bc"));
+    let check = |left: &Tokenizer<'_, '_>, right: &Tokenizer<'_, '_>| {
+        let layout = left.scratch_layout(16, Layout::new()).unwrap();
+        let mut region = vec![MaybeUninit::uninit(); layout.bytes()];
+        let mut scratch = left.scratch(16, &mut Arena::new(&mut region)).unwrap();
+        for (tokenizer, want) in [(left, [0, 4, 3]), (right, [0, 1, 4])].repeat(2) {
+            let mut out = [0; 4];
+            let n = tokenizer.encode(b"abc", Specials::Never, &mut scratch, &mut out).unwrap();
+            assert_eq!(out[..n], want);
+        }
+    };
+    left.with(|left| right.with(|right| check(left, right)).unwrap()).unwrap();
 }
