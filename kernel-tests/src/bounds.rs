@@ -191,7 +191,7 @@ fn texts(
         table.row(row_name, &encodes, if is_one_word { GROWTH_OF_A_WORD } else { GROWTH });
         table.row(format_args!("decode/{name}/{kind}"), &decodes, GROWTH);
     }
-    let row_name = format_args!("short/{name}");
+    let row_name = format_args!("short/{name}/{SHORT}");
     if matches(table.filter, row_name) {
         let mut counts = [0; N_SHORT];
         for (count, text) in counts.iter_mut().zip(ENGLISH.as_bytes().chunks_exact(SHORT)) {

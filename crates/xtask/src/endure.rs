@@ -234,7 +234,7 @@ fn count_short(image: &Path, cpu: Cpu, file: &Path) -> Result<()> {
     let boot = Boot { initrd: Some(file.to_owned()), ..boot(cpu, "mode=bounds filter=short/") };
     let printed = boot.checked(image)?;
     let rows = json_lines::objects(&printed)?;
-    let row = rows.iter().find(|row| row["case"] == "short/initrd").context("no count")?;
+    let row = rows.iter().find(|row| row["case"] == "short/initrd/100").context("no count")?;
     let count = |key: &str| row[key].as_u64().with_context(|| format!("no {key}: {row}"));
     let (least, median, most) = (count("min")?, count("median")?, count("max")?);
     let name = file.file_name().unwrap_or_default().display();
