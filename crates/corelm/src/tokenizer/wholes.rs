@@ -177,9 +177,11 @@ struct Made {
     priority: u32,
 }
 
-/// Of how many of `n_tokens` it is found out: proofs take the memory that `n_words` have afterwards.
+/// Of how many of `n_tokens` it is found out, the most frequent ones, as a proof takes time when the index is built; and
+/// proofs take the memory that `n_words` have afterwards.
 pub fn n_proved(n_tokens: usize, n_words: usize) -> usize {
-    n_tokens.min(Words::n_bytes(n_words) / WholesMut::BYTES)
+    const MOST: usize = 1 << 15;
+    n_tokens.min(MOST).min(Words::n_bytes(n_words) / WholesMut::BYTES)
 }
 
 fn n_bits_words(n_tokens: usize) -> usize {
