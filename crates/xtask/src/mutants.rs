@@ -87,7 +87,8 @@ const SLOW: [&str; 23] = [
 ];
 /// Tests that take so many times as long as without a change, and at least so many seconds, go on for ever: they noticed.
 const TIMEOUT: [&str; 4] = ["--timeout-multiplier", "5", "--minimum-test-timeout", "20"];
-/// Optimised a little, tests take a tenth of the time, and building as long. Stopping at the first failure is not yet stable.
+/// Optimised a little, tests take a tenth of the time, and building as long. `--fail-fast` of the tests is an option that Rust 1.95
+/// does not have without `RUSTC_BOOTSTRAP`.
 const BUILD: [(&str, &str); 6] = [
     ("CARGO_PROFILE_TEST_OPT_LEVEL", "1"),
     ("CARGO_PROFILE_DEV_OPT_LEVEL", "1"),

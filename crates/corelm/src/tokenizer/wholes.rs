@@ -37,7 +37,7 @@ impl<'a> Wholes<'a> {
     ///
     /// [`ArenaError::TooLarge`].
     pub fn layout(n_tokens: usize, layout: Layout) -> Result<Layout, ArenaError> {
-        layout.add::<u32>(n_bits_words(n_tokens))
+        layout.add::<u32>(n_groups(n_tokens))
     }
 
     /// Room for the bits of `n_tokens`.
@@ -46,7 +46,7 @@ impl<'a> Wholes<'a> {
     ///
     /// [`ArenaError`] when the arena is too small.
     pub fn alloc(n_tokens: usize, arena: &mut Arena<'a>) -> Result<&'a mut [u32], ArenaError> {
-        arena.alloc(n_bits_words(n_tokens), 0)
+        arena.alloc(n_groups(n_tokens), 0)
     }
 
     /// What was found out of `n_tokens` before. One that is called whole in vain stands in place of other tokens, but of
@@ -56,7 +56,7 @@ impl<'a> Wholes<'a> {
     ///
     /// [`VocabFault::Index`](crate::error::VocabFault::Index).
     pub fn found(n_tokens: usize, tables: &mut Tables<'a>) -> Result<Self, ModelError> {
-        Ok(Self(tables.take(n_bits_words(n_tokens), |_| true)?))
+        Ok(Self(tables.take(n_groups(n_tokens), |_| true)?))
     }
 
     /// Gives the table that [`Wholes::found`] takes.
@@ -184,6 +184,6 @@ pub fn n_proved(n_tokens: usize, n_words: usize) -> usize {
     n_tokens.min(MOST).min(Words::n_bytes(n_words) / WholesMut::BYTES)
 }
 
-fn n_bits_words(n_tokens: usize) -> usize {
+fn n_groups(n_tokens: usize) -> usize {
     n_tokens.div_ceil(32)
 }
