@@ -11,6 +11,7 @@
 //! gpt2.rs words.rs punctuated.rs              whole expressions: everything is matched, or nearly so
 //! isolate.rs digits.rs jais2.rs chameleon.rs  expressions that take something apart and leave the rest
 //! scan.rs chars.rs ranges.rs                  classes and sets of characters, and runs of them
+//! starts.rs ahead.rs                          looks ahead, for many bytes at once
 //! certain.rs                                  pieces that no text behind them changes
 //! ```
 
@@ -28,6 +29,7 @@ mod punctuated;
 mod ranges;
 mod scan;
 mod stage;
+mod starts;
 mod words;
 
 pub use stage::Pieces;

@@ -1,14 +1,11 @@
 //! GPT-2's expression.
 
-use super::ahead::Ahead;
 use super::scan::{Contractions, Set, contraction, first, letters, run, skip, white};
+use super::starts::{Kinds, Rule};
 
 /// `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`
 #[inline(always)]
-pub fn gpt2(text: &[u8], at: usize, ahead: &mut Ahead) -> usize {
-    if let Some(end) = ahead.word(text, at, |byte| byte == b' ') {
-        return end;
-    }
+pub fn gpt2(text: &[u8], at: usize) -> usize {
     let (class, next) = first(text, skip(text, at, b' '));
     if class == Set::LETTER {
         letters(text, next, Set::LETTER)
@@ -18,6 +15,30 @@ pub fn gpt2(text: &[u8], at: usize, ahead: &mut Ahead) -> usize {
         run(text, next, Set::NUMBER)
     } else {
         white(text, at)
+    }
+}
+
+/// [`gpt2`] in ASCII text.
+pub struct Gpt2;
+
+impl Rule for Gpt2 {
+    #[inline(always)]
+    fn begins(kinds: &Kinds) -> u64 {
+        let (white, rest) = (kinds.white, kinds.rest());
+        let inside = |kind: u64| kind & kind << 1;
+        let goes_on = inside(kinds.letters) | inside(kinds.digits) | inside(rest) | kinds.spaces << 1;
+        // White space begins one, and its last character does if something follows.
+        !white & !goes_on | white & !(white << 1 & white >> 1)
+    }
+
+    #[inline(always)]
+    fn leaves(kinds: &Kinds) -> u64 {
+        kinds.apostrophes
+    }
+
+    #[inline(always)]
+    fn opens(_: &Kinds) -> u64 {
+        0
     }
 }
 

@@ -3,10 +3,11 @@
 use super::ahead::Ahead;
 use super::chars::Chars;
 use super::deepseek::Deepseek;
-use super::gpt2::gpt2;
+use super::gpt2::{Gpt2, gpt2};
 use super::punctuated::{Newlines, punctuated};
 use super::ranges::HAN_CHARS;
-use super::words::{KIMI_K2, LLAMA3, QWEN2, Style, words};
+use super::starts::Starts;
+use super::words::{InAscii, KIMI_K2, LLAMA3, QWEN2, Style, words, words_ahead};
 use super::{chameleon, digits, isolate, jais2};
 
 /// An expression, by the function that scans for it.
@@ -60,16 +61,23 @@ pub enum Stage {
 
 impl Stage {
     /// Writes where pieces end to `ends`, the first of which begins at `at`: matches and what stands between them, as many
-    /// as there is room for. When there are fewer, a 0 follows.
-    fn cut(self, text: &[u8], at: usize, ends: &mut [usize]) {
+    /// as there is room for. When there are fewer, a 0 follows. `starts` is what it knows ahead.
+    fn cut(self, text: &[u8], at: usize, starts: &mut Starts, ends: &mut [usize]) {
         match self {
-            Self::Gpt2 => cut(text, at, ends, gpt2),
-            Self::Llama3 => cut(text, at, ends, |text, at, ahead| words(text, at, &LLAMA3, ahead)),
-            Self::Qwen2 => cut(text, at, ends, |text, at, ahead| words(text, at, &QWEN2, ahead)),
-            Self::Words(style) => cut(text, at, ends, |text, at, ahead| words(text, at, style, ahead)),
+            Self::Gpt2 => starts.cut::<Gpt2>(text, at, ends, gpt2),
+            Self::Llama3 => starts.cut::<InAscii<3>>(text, at, ends, |text, at| words(text, at, &LLAMA3)),
+            Self::Qwen2 => starts.cut::<InAscii<1>>(text, at, ends, |text, at| words(text, at, &QWEN2)),
+            Self::Words(style) if style.is_plain() => {
+                let scan = |text: &[u8], at| words(text, at, style);
+                match style.max_digits() {
+                    1 => starts.cut::<InAscii<1>>(text, at, ends, scan),
+                    _ => starts.cut::<InAscii<3>>(text, at, ends, scan),
+                }
+            }
+            Self::Words(style) => cut(text, at, ends, |text, at, ahead| words_ahead(text, at, style, ahead)),
             Self::KimiK2 => cut(text, at, ends, |text, at, ahead| match HAN_CHARS.one(text, at) {
                 Some(next) => HAN_CHARS.run(text, next),
-                None => words(text, at, &KIMI_K2, ahead),
+                None => words_ahead(text, at, &KIMI_K2, ahead),
             }),
             Self::Punctuated(newlines) => {
                 cut(text, at, ends, |text, at, ahead| punctuated(text, at, newlines, ahead))
@@ -157,6 +165,7 @@ pub struct Pieces<'t> {
     /// The same of the last.
     last: Stage,
     last_cuts: Cuts<32>,
+    last_starts: Starts,
 }
 
 /// Where pieces end, from `at` on and up to a 0: a scanner is faster when it cuts several at a time.
@@ -171,13 +180,13 @@ impl<const N: usize> Cuts<N> {
 
     /// Where the piece ends that `start` is in; cuts it if need be, and more, of a text that ends with it or after it.
     #[inline]
-    fn end(&mut self, stage: Stage, text: &[u8], start: usize) -> usize {
+    fn end(&mut self, stage: Stage, text: &[u8], start: usize, starts: &mut Starts) -> usize {
         loop {
             match self.ends.get(self.at) {
                 Some(&end) if end > start => return end,
                 Some(1..) => self.at += 1,
                 _ => {
-                    stage.cut(text, start, &mut self.ends);
+                    stage.cut(text, start, starts, &mut self.ends);
                     self.at = 0;
                     // A scanner that did not move would not end: all that is left is a piece then.
                     return self.ends.first().copied().filter(|&end| end > start).unwrap_or(text.len());
@@ -191,7 +200,7 @@ impl<'t> Pieces<'t> {
     pub(super) fn new(stages: &'static [Stage], text: &'t [u8]) -> Self {
         let (last, stages) = stages.split_last().unwrap_or((&Stage::Lines, &[]));
         let cuts = [Cuts::NONE; MAX_STAGES - 1];
-        Self { text, start: 0, stages, cuts, last: *last, last_cuts: Cuts::NONE }
+        Self { text, start: 0, stages, cuts, last: *last, last_cuts: Cuts::NONE, last_starts: Starts::NONE }
     }
 
     /// As [`Pieces::next`], when the last stage must cut more: of a piece of the stage before it, and so on.
@@ -199,9 +208,10 @@ impl<'t> Pieces<'t> {
     fn cut(&mut self) -> Option<&'t [u8]> {
         let mut text = self.text;
         for (stage, cuts) in self.stages.iter().zip(&mut self.cuts) {
-            text = text.get(..cuts.end(*stage, text, self.start))?;
+            let mut starts = Starts::NONE;
+            text = text.get(..cuts.end(*stage, text, self.start, &mut starts))?;
         }
-        let end = self.last_cuts.end(self.last, text, self.start);
+        let end = self.last_cuts.end(self.last, text, self.start, &mut self.last_starts);
         self.piece(end)
     }
 

@@ -11,6 +11,7 @@ use super::scan::{
     Contractions, Set, ascii_class, ascii_letters, behind, class, contraction, decode, first, is_wide,
     letters, lines_or_white, run, skip, skip_all, small_letters, wide_run,
 };
+use super::starts::{Kinds, Rule};
 
 /// What is open in `CONTRACTIONS|[^\r\n\p{L}\p{N}]?WORD|\p{N}{1,max}| ?[rest]+TAIL|\s*[\r\n]+|\s+(?!\S)|\s+`.
 #[derive(Clone, Copy, Debug)]
@@ -59,15 +60,22 @@ enum Tail {
     NewlineOrSlash,
 }
 
-/// See [`Style`].
+/// As [`words`], with a look ahead.
 #[inline(always)]
-pub fn words(text: &[u8], at: usize, style: &Style, ahead: &mut Ahead) -> usize {
+pub fn words_ahead(text: &[u8], at: usize, style: &Style, ahead: &mut Ahead) -> usize {
     let Style { word, .. } = style;
     if word.is_all_letters()
         && let Some(end) = ahead.word(text, at, |byte| byte != b'\'' && LEADS.has(ascii_class(byte)))
     {
         return word.with_contraction(text, end);
     }
+    words(text, at, style)
+}
+
+/// See [`Style`].
+#[inline(always)]
+pub fn words(text: &[u8], at: usize, style: &Style) -> usize {
+    let Style { word, .. } = style;
     let (class, next) = first(text, at);
     // No word begins with a character that may stand before it, or goes on as if it had not.
     if word.begins(text, at, class) {
@@ -88,6 +96,36 @@ pub fn words(text: &[u8], at: usize, style: &Style, ahead: &mut Ahead) -> usize 
     }
 }
 
+/// [`words`] in ASCII text, of styles that [are so](Style::is_plain): numbers of up to `MAX_DIGITS`, which are left to the
+/// scanner when that is not 1.
+pub struct InAscii<const MAX_DIGITS: usize>;
+
+impl<const MAX_DIGITS: usize> Rule for InAscii<MAX_DIGITS> {
+    #[inline(always)]
+    fn begins(kinds: &Kinds) -> u64 {
+        let &Kinds { letters, digits, white, newlines, spaces, .. } = kinds;
+        let (rest, blanks) = (kinds.rest(), white & !newlines);
+        // Signs begin with a space if there is one. What begins before a word belongs to it, but for line breaks.
+        let signs = rest & !((rest | spaces) << 1);
+        let words = letters & !((letters | blanks | signs) << 1);
+        let numbers = if MAX_DIGITS == 1 { digits } else { digits & !(digits << 1) };
+        let lines = newlines & !((white | rest) << 1);
+        let gaps = blanks & !(blanks << 1 & white >> 1);
+        words | numbers | signs | lines | gaps
+    }
+
+    #[inline(always)]
+    fn leaves(kinds: &Kinds) -> u64 {
+        if MAX_DIGITS == 1 { kinds.apostrophes } else { kinds.apostrophes | kinds.digits }
+    }
+
+    #[inline(always)]
+    fn opens(kinds: &Kinds) -> u64 {
+        // Behind a line break blanks are a piece of their own, unless they end with another one.
+        kinds.newlines & (kinds.white & !kinds.newlines) << 1
+    }
+}
+
 /// `[^\r\n\p{L}\p{N}]`
 const LEADS: Set = Set::REST.or(Set::WHITE).but(Set::NEWLINE);
 
@@ -102,6 +140,20 @@ fn numbers(text: &[u8], at: usize, max: usize) -> usize {
         }
     }
     at
+}
+
+impl Style {
+    /// Whether [`InAscii`] tells its pieces.
+    pub fn is_plain(&self) -> bool {
+        let is_plain_word =
+            matches!(self.word.shape, Shape::Run | Shape::Joined) && !self.word.takes_contraction;
+        is_plain_word && matches!(self.tail, Tail::Newlines)
+    }
+
+    /// The most digits of a number.
+    pub fn max_digits(&self) -> usize {
+        self.max_digits
+    }
 }
 
 impl Word {
