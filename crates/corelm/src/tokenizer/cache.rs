@@ -1,22 +1,22 @@
 //! [`PieceCache`]: the tokens of short pieces met lately. Most pieces of a text are words that it has had before.
 
-use super::hash::mix;
 use super::output::Output;
 use super::short::Short;
 use crate::Token;
 use crate::arena::{Arena, Layout};
 use crate::error::ArenaError;
 
-/// Pieces of more tokens are not kept.
+/// Pieces of more tokens are not kept, unless all but the first are the same: white space often is.
 const MAX_TOKENS: usize = 6;
 /// Tokens are below 2^20.
 const TOKEN_BITS: u32 = 20;
 /// 2 KiB, enough for what comes back in a short text.
 const MIN_ENTRIES: usize = 64;
-/// 128 KiB, which stay in the second cache.
-const MAX_ENTRIES: usize = 4096;
+/// 256 KiB, which stay in the second cache.
+const MAX_ENTRIES: usize = 8192;
 
-/// The tokens of a piece in two numbers: three in each, the first lowest, and how many at the top of the first.
+/// The tokens of a piece in two numbers: three in each, the first lowest, and how many at the top of the first. Of more
+/// than six the first two are there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Kept(u64, u64);
 
@@ -36,9 +36,16 @@ pub struct Sink<'o, 't> {
     out: &'o mut Output<'t>,
     tokens: [Token; MAX_TOKENS],
     len: usize,
+    /// All but the first are the same.
+    is_run: bool,
 }
 
-impl Sink<'_, '_> {
+impl<'o, 't> Sink<'o, 't> {
+    #[inline]
+    fn new(out: &'o mut Output<'t>) -> Self {
+        Self { out, tokens: [0; MAX_TOKENS], len: 0, is_run: true }
+    }
+
     /// The next token of the piece.
     #[inline]
     pub fn push(&mut self, token: Token) {
@@ -47,25 +54,48 @@ impl Sink<'_, '_> {
             *slot = token;
         }
         self.len = self.len.saturating_add(1);
+        self.is_run &= self.len <= 2 || token == self.tokens[1];
+    }
+
+    /// What is kept of them, if that can be.
+    #[inline]
+    fn kept(&self) -> Option<Kept> {
+        let most = if self.is_run { Short::MAX } else { MAX_TOKENS };
+        (self.len <= most).then(|| Kept::new(self.tokens, self.len))
     }
 }
 
 impl Kept {
-    /// The first `len` of `tokens`, if they are not more.
     #[inline]
-    fn new(tokens: [Token; MAX_TOKENS], len: usize) -> Option<Self> {
+    fn new(tokens: [Token; MAX_TOKENS], len: usize) -> Self {
         let three = |a, b, c| u64::from(a) | u64::from(b) << TOKEN_BITS | u64::from(c) << (2 * TOKEN_BITS);
         let [a, b, c, d, e, f] = tokens;
-        (len <= MAX_TOKENS).then(|| Self(three(a, b, c) | (len as u64) << COUNT_AT, three(d, e, f)))
+        Self(three(a, b, c) | (len as u64) << COUNT_AT, three(d, e, f))
+    }
+
+    /// One token.
+    #[inline]
+    fn one(token: Token) -> Self {
+        Self(u64::from(token) | 1 << COUNT_AT, 0)
     }
 
     /// Gives the tokens in their order.
     #[inline]
     fn give(self, out: &mut Output<'_>) {
+        let token = |three: u64| (three & ((1 << TOKEN_BITS) - 1)) as Token;
         let mut left = self.0 >> COUNT_AT;
+        if left == 1 {
+            out.push(token(self.0));
+            return;
+        }
+        if left > MAX_TOKENS as u64 {
+            out.push(token(self.0));
+            (1..left).for_each(|_| out.push(token(self.0 >> TOKEN_BITS)));
+            return;
+        }
         for mut three in [self.0, self.1] {
             for _ in 0..left.min(3) {
-                out.push((three & ((1 << TOKEN_BITS) - 1)) as Token);
+                out.push(token(three));
                 three >>= TOKEN_BITS;
             }
             left = left.saturating_sub(3);
@@ -115,38 +145,32 @@ impl<'s> PieceCache<'s> {
         encode: impl FnOnce(&mut Sink<'_, '_>) -> Result<(), E>,
     ) -> Result<(), E> {
         let Some(short) = Short::new(text, len) else {
-            return encode(&mut Sink { out, tokens: [0; MAX_TOKENS], len: 0 });
+            return encode(&mut Sink::new(out));
         };
-        if let Some(token) = whole(short) {
-            out.push(token);
-            return Ok(());
-        }
-        let place = self.place(short);
+        let place = self.entries.get_mut(short.place(self.entries.len()));
         if let Some((known, kept)) = &place
             && *known == short
         {
             kept.give(out);
             return Ok(());
         }
-        let mut sink = Sink { out, tokens: [0; MAX_TOKENS], len: 0 };
-        encode(&mut sink)?;
-        if let Some((entry, kept)) = place.zip(Kept::new(sink.tokens, sink.len)) {
+        let kept = if let Some(token) = whole(short) {
+            out.push(token);
+            Some(Kept::one(token))
+        } else {
+            let mut sink = Sink::new(out);
+            encode(&mut sink)?;
+            sink.kept()
+        };
+        if let Some((entry, kept)) = place.zip(kept) {
             *entry = (short, kept);
         }
         Ok(())
     }
-
-    #[inline]
-    fn place(&mut self, key: Short) -> Option<&mut (Short, Kept)> {
-        let i = (mix(key.folded()) >> 40) as usize & self.entries.len().wrapping_sub(1);
-        self.entries.get_mut(i)
-    }
 }
 
-/// A power of two, or none.
 fn n_entries(n_symbols: usize) -> usize {
-    let n = (n_symbols / 8).clamp(MIN_ENTRIES, MAX_ENTRIES);
-    if n_symbols == 0 { 0 } else { n.checked_next_power_of_two().unwrap_or(MAX_ENTRIES) }
+    if n_symbols == 0 { 0 } else { (n_symbols / 2).clamp(MIN_ENTRIES, MAX_ENTRIES) }
 }
 
 #[cfg(test)]
@@ -158,7 +182,7 @@ mod tests {
 
     #[test]
     fn tokens_come_back_while_they_fit() {
-        let mut region = [MaybeUninit::uninit(); 1 << 12];
+        let mut region = [MaybeUninit::uninit(); 1 << 14];
         let mut cache = PieceCache::new(512, &mut Arena::new(&mut region)).unwrap();
         let through = |cache: &mut PieceCache<'_>, text: &[u8], fresh: &[Token]| {
             let mut tokens = [0; 16];
@@ -184,6 +208,16 @@ mod tests {
             let all: Vec<Token> = (0..n as Token).map(|i| (1 << TOKEN_BITS) - 1 - i).collect();
             assert_eq!(through(&mut cache, &text, &all), (all.clone(), true));
             assert_eq!(through(&mut cache, &text, &all), (all, n > MAX_TOKENS), "{n}");
+        }
+        for n in 2..=Short::MAX {
+            let text = [b'a' + n as u8; Short::MAX];
+            let mut all = [5].repeat(n);
+            all[0] = 7;
+            assert_eq!(through(&mut cache, &text, &all), (all.clone(), true));
+            assert_eq!(through(&mut cache, &text, &all), (all.clone(), false), "{n}");
+            all[n - 1] = 8;
+            assert_eq!(through(&mut cache, &text[1..], &all), (all.clone(), true));
+            assert_eq!(through(&mut cache, &text[1..], &all), (all, n > MAX_TOKENS), "{n}");
         }
         cache.serve(7);
         assert_eq!(through(&mut cache, &[1; 9], &[5]), ([5].to_vec(), true));

@@ -98,6 +98,12 @@ pub fn mix(x: u64) -> u64 {
     x.wrapping_mul(ODD)
 }
 
+/// Another such number.
+#[inline]
+pub fn mix_otherwise(x: u64) -> u64 {
+    x.wrapping_mul(FACTOR)
+}
+
 /// The slots to look at for a mixed hash, in order: linear probing over `n_slots`, at most [`MAX_PROBES`].
 #[inline]
 pub fn probes(mixed: u64, n_slots: usize) -> impl Iterator<Item = usize> {

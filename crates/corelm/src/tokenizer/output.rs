@@ -61,7 +61,7 @@ impl<'o> Output<'o> {
         if let Some(slot) = self.tokens.get_mut(self.len) {
             *slot = token;
         }
-        self.len = self.len.saturating_add(1);
+        self.len = self.len.wrapping_add(1); // no more than bytes of text and special tokens
     }
 
     /// A token for the bytes `start..end` of the text.

@@ -1,5 +1,7 @@
 //! [`Short`]: a text of a few bytes as two numbers, which are compared and mapped at once.
 
+use super::hash::{mix, mix_otherwise};
+
 /// A text of up to [`Short::MAX`] bytes whole: its bytes and, at the top, its length, so that none is 0 but the default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Short(u64, u64);
@@ -64,10 +66,17 @@ impl Short {
         Self::from_bytes(bytes << 8 | u128::from(b' '), len.wrapping_add(1))
     }
 
-    /// A number with bits of both.
+    /// Both numbers: its first eight bytes, and those behind them below its length.
     #[inline]
-    pub fn folded(self) -> u64 {
-        self.0 ^ self.1.rotate_left(29)
+    pub fn numbers(self) -> [u64; 2] {
+        [self.0, self.1]
+    }
+
+    /// A place for it among `n`, which are fewer than 2^32.
+    #[inline]
+    pub fn place(self, n: usize) -> usize {
+        let mixed = mix(self.0) ^ mix_otherwise(self.1);
+        ((mixed >> 32).wrapping_mul(n as u64) >> 32) as usize
     }
 }
 

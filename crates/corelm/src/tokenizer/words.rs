@@ -2,7 +2,6 @@
 //! look at memory. Other ways to find a token take three, one after the other, and most of the time of a short text is
 //! spent on waiting for them.
 
-use super::hash::mix;
 use super::short::Short;
 use super::tables::{Lines, Tables};
 use crate::Token;
@@ -10,14 +9,11 @@ use crate::arena::{Arena, Layout};
 use crate::error::{ArenaError, ModelError};
 use crate::gguf::writer::WriteError;
 
-/// Longer texts are not in it.
-const MAX_BYTES: usize = 12;
-
-/// A text and its token in two numbers: the first eight bytes; and from the bottom four more, how many they are, and the
+/// A text of up to 12 bytes and its token: the numbers of a [`Short`], in the second of which such texts leave room for the
 /// token. None is 0, as no text is empty.
 type Entry = [u64; 2];
-const LEN_AT: u32 = 32;
-const TOKEN_AT: u32 = 40;
+const TOKEN_AT: u32 = 32;
+const TOKEN: u64 = ((1 << 24) - 1) << TOKEN_AT;
 const FREE: Entry = [0, 0];
 
 /// How many entries are looked at. What has no room in so many is left out.
@@ -46,7 +42,7 @@ impl<'a> Words<'a> {
         is_right: impl Fn(Token) -> bool,
     ) -> Result<Self, ModelError> {
         let is_token = |number: u64| Token::try_from(number).is_ok_and(&is_right);
-        let is_right = |entry: &Entry| *entry == FREE || is_token(entry[1] >> TOKEN_AT);
+        let is_right = |entry: &Entry| *entry == FREE || is_token((entry[1] & TOKEN) >> TOKEN_AT);
         Ok(Self(tables.take(n_entries(n_words), is_right)?))
     }
 
@@ -75,10 +71,11 @@ impl<'a> Words<'a> {
     /// The token of a text.
     #[inline]
     pub fn find(self, text: Short) -> Option<Token> {
-        let (low, high) = key(text)?;
-        for &[other_low, other_high] in self.0.get(first(low, high, self.0.len())..)?.iter().take(PROBES) {
-            if other_low == low && other_high & ((1 << TOKEN_AT) - 1) == high {
-                return Some((other_high >> TOKEN_AT) as Token);
+        // A longer text is none of them: it has bytes where entries have tokens.
+        let [low, high] = text.numbers();
+        for &[other_low, other_high] in self.0.get(first(text, self.0.len())..)?.iter().take(PROBES) {
+            if other_low == low && other_high & !TOKEN == high {
+                return Some(((other_high & TOKEN) >> TOKEN_AT) as Token);
             }
         }
         None
@@ -97,8 +94,11 @@ impl<'a> WordsMut<'a> {
 
     /// Adds a text that is not there yet, if there is room where it is looked for.
     pub fn insert(&mut self, text: Short, token: Token) {
-        let Some((low, high)) = key(text) else { return };
-        let entries = self.0.get_mut(first(low, high, self.0.len())..).unwrap_or_default();
+        let [low, high] = text.numbers();
+        if high & TOKEN != 0 || text == Short::default() {
+            return;
+        }
+        let entries = self.0.get_mut(first(text, self.0.len())..).unwrap_or_default();
         if let Some(entry) = entries.iter_mut().take(PROBES).find(|entry| **entry == FREE) {
             *entry = [low, high | u64::from(token) << TOKEN_AT];
         }
@@ -110,19 +110,10 @@ impl<'a> WordsMut<'a> {
     }
 }
 
-/// A text as an entry has it.
-#[inline]
-fn key(text: Short) -> Option<(u64, u64)> {
-    let (low, high, len) = text.halves();
-    (1..=MAX_BYTES).contains(&len).then_some((low, high | (len as u64) << LEN_AT))
-}
-
 /// The first of the entries to look at.
 #[inline]
-fn first(low: u64, high: u64, n_entries: usize) -> usize {
-    let n_firsts = n_entries.saturating_sub(PROBES - 1) as u64;
-    let mixed = mix(mix(low) ^ high);
-    ((mixed >> 32).wrapping_mul(n_firsts) >> 32) as usize
+fn first(text: Short, n_entries: usize) -> usize {
+    text.place(n_entries.saturating_sub(PROBES - 1))
 }
 
 /// Three quarters of them are taken.
