@@ -49,6 +49,21 @@ pub fn bytes_and_blocks<'a, B: Block>(
     }
 }
 
+/// FNV-1a by words: the bits of many numbers in one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hash(pub u64);
+
+impl Hash {
+    /// Of no number.
+    pub const EMPTY: Hash = Hash(0xcbf2_9ce4_8422_2325);
+
+    /// With one more.
+    #[must_use]
+    pub fn with(self, x: f32) -> Hash {
+        Hash((self.0 ^ u64::from(x.to_bits())).wrapping_mul(0x100_0000_01b3))
+    }
+}
+
 /// Fails when `have` is further than `bound` from `want`, or is no number where `want` is one.
 #[track_caller]
 pub fn assert_near(have: f32, want: f64, bound: f64, about: core::fmt::Arguments<'_>) {

@@ -3,7 +3,7 @@
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod aarch64;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
-pub(crate) use aarch64::{HAS_TILES, HAS_TWO, SPILL_LINES, TABLES, copy16};
+pub(crate) use aarch64::{HAS_TILES, HAS_TWO, SPILL_LINES, TABLES, copy16, halves16};
 
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 mod x86_64;
@@ -35,4 +35,11 @@ pub(crate) use none::{HAS_TILES, HAS_TWO, SPILL_LINES, TABLES};
 #[inline(always)]
 pub(crate) fn copy16(to: &mut [f32; 16], from: &[f32; 16]) {
     *to = *from;
+}
+
+/// The bits of halves at any address.
+#[cfg(not(all(target_arch = "aarch64", target_feature = "neon")))]
+#[inline(always)]
+pub(crate) fn halves16(from: &[crate::block::F16; 16]) -> [u16; 16] {
+    from.map(crate::block::F16::to_bits)
 }

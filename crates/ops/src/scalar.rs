@@ -1,5 +1,6 @@
 //! The portable back-end: every operation in plain Rust, eight lanes wide so that the compiler vectorises it.
 
+use crate::arch;
 use crate::block::{Bf16, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, F32, QK};
 use crate::exp::{self, Exponent};
 use crate::floats::Floats;
@@ -110,10 +111,11 @@ fn sums_of_bytes(x: &[i8; QK], groups: &[[[i8; 4]; PANEL_ROWS]; 8]) -> [i32; PAN
 /// `acc += sums * (d_x * d_w)`
 fn add_scaled(acc: &mut Results, sums: [i32; PANEL_ROWS], x: &BlockQ8, d: &[F16; PANEL_ROWS]) {
     // By fours: sixteen halves are more than the registers of a small CPU hold while they are widened.
+    let d = arch::halves16(d);
     let d = d.as_chunks::<4>().0;
     for ((acc, sums), d) in acc.as_chunks_mut::<4>().0.iter_mut().zip(sums.as_chunks::<4>().0).zip(d) {
         for ((acc, sum), d) in acc.iter_mut().zip(sums).zip(d) {
-            *acc += *sum as f32 * (x.d * d.to_f32());
+            *acc += *sum as f32 * (x.d * F16::from_bits(*d).to_f32());
         }
     }
 }

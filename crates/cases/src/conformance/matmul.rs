@@ -12,39 +12,65 @@ use super::Stand;
 use crate::data;
 
 /// Every type weights can have.
-const TYPES: [GgmlType; 6] =
+pub(super) const TYPES: [GgmlType; 6] =
     [GgmlType::F32, GgmlType::F16, GgmlType::BF16, GgmlType::Q8_0, GgmlType::Q4_0, GgmlType::Q4_1];
 
 /// Operands of one product: activations of `m` rows in both forms, weights of `n` rows.
-struct Operands<'a> {
-    lhs: Activations<'a>,
-    /// Rows of `lhs` for dot products.
-    q8_0: &'a [BlockQ8_0],
-    rhs: Matrix<'a>,
+pub(super) struct Operands<'a> {
+    pub lhs: Activations<'a>,
+    /// Rows of `lhs` for dot products with quantized weights; none for floats.
+    pub q8_0: &'a [BlockQ8_0],
+    /// Weights in a file's order.
+    pub rhs: Matrix<'a>,
     k: usize,
 }
 
 impl<'a> Operands<'a> {
-    fn new(arena: &mut Arena<'a>, ops: Ops, ty: GgmlType, (m, n, k): (usize, usize, usize)) -> Operands<'a> {
+    pub fn new(arena: &mut Arena<'a>, ops: Ops, ty: GgmlType, (m, n, k): (usize, usize, usize)) -> Self {
+        Self::with(arena, ops, ty, (m, n, k), |_| {})
+    }
+
+    /// The same, with weights that `change` has changed.
+    pub fn with(
+        arena: &mut Arena<'a>,
+        ops: Ops,
+        ty: GgmlType,
+        (m, n, k): (usize, usize, usize),
+        change: impl FnOnce(&mut [u8]),
+    ) -> Self {
         let f32 = data::f32s(arena, m * k, 20);
-        let q8_0 = arena.alloc(m * k / 32, BlockQ8_0::ZERO).expect("test memory");
-        ops.quantize_q8_0(q8_0, f32);
-        let q8 = arena.alloc(m * k / 32, BlockQ8::ZERO).expect("test memory");
-        for (i, row) in f32.chunks_exact(k).enumerate() {
-            ops.quantize_q8(&mut q8[i..], m, row);
+        let n_blocks = if ty.block_values().get() == 1 { 0 } else { m * k / 32 };
+        let q8_0 = arena.alloc(n_blocks, BlockQ8_0::ZERO).expect("test memory");
+        let q8 = arena.alloc(n_blocks, BlockQ8::ZERO).expect("test memory");
+        if n_blocks > 0 {
+            ops.quantize_q8_0(q8_0, f32);
+            for (i, row) in f32.chunks_exact(k).enumerate() {
+                ops.quantize_q8(&mut q8[i..], m, row);
+            }
         }
         // At an odd address, or at an even one: halves are loaded in another way there.
         let at = (m + n) % 2;
         let bytes = arena.alloc(at + n * ty.row_bytes(k).expect("whole blocks"), 0u8).expect("test memory");
         crate::weights::fill(&mut bytes[at..], ty, 0.5, &mut crate::random::Random::new(21));
+        change(&mut bytes[at..]);
         let rhs = Matrix::new(ty, &bytes[at..], n, k).expect("a whole matrix");
         Operands { lhs: Activations { rows: m, f32, q8 }, q8_0, rhs, k }
     }
 
+    /// The weights in a file's order, and where there are panels, in panels too, at an odd address.
+    pub fn orders(&self, arena: &mut Arena<'a>, ops: Ops) -> impl Iterator<Item = Matrix<'a>> + use<'a> {
+        let packed = self.rhs.ty().packed().map(|ty| {
+            let len = ty.row_bytes(self.k).expect("whole blocks") * self.rhs.rows();
+            let bytes = arena.alloc(1 + len, 0u8).expect("test memory");
+            ops.pack(&mut bytes[1..], self.rhs).expect("weights in a file's order")
+        });
+        core::iter::once(self.rhs).chain(packed)
+    }
+
     /// The dot product of row `i` of the activations and row `j` of the weights.
-    fn dot(&self, ops: Ops, i: usize, j: usize) -> f32 {
+    pub fn dot(&self, ops: Ops, i: usize, j: usize) -> f32 {
         let x = &self.lhs.f32[i * self.k..][..self.k];
-        let xq = &self.q8_0[i * self.k / 32..][..self.k / 32];
+        let xq = self.q8_0.chunks_exact((self.k / 32).max(1)).nth(i).unwrap_or_default();
         fn row<B: Block>(rows: corelm::ops::Rows<'_, B>, j: usize) -> &[B] {
             rows.row(j).expect("a row")
         }
@@ -65,12 +91,11 @@ impl<'a> Operands<'a> {
     }
 }
 
-/// Fails unless `dst` (m, n) holds the dot products, bit for bit.
-fn check(dst: &[f32], ops: Ops, operands: &Operands<'_>, n: usize, about: &str) {
-    for (i, row) in dst.chunks_exact(n).enumerate() {
+/// Fails unless `dst` (m, n), computed with weights of type `ty`, holds the dot products, bit for bit.
+fn check(dst: &[f32], ops: Ops, operands: &Operands<'_>, ty: GgmlType, about: &str) {
+    for (i, row) in dst.chunks_exact(operands.rhs.rows()).enumerate() {
         for (j, have) in row.iter().enumerate() {
             let want = operands.dot(ops, i, j);
-            let ty = operands.rhs.ty();
             let backend = ops.backend();
             assert_eq!(
                 have.to_bits(),
@@ -84,17 +109,16 @@ fn check(dst: &[f32], ops: Ops, operands: &Operands<'_>, n: usize, about: &str) 
 fn check_shapes(stand: &mut Stand<'_>, shapes: &[(usize, usize, usize)]) {
     let ops = stand.ops;
     for ty in TYPES {
-        for &(m, n, k) in shapes {
+        // Rows of floats may be of any length.
+        for &(m, n, k) in shapes.iter().filter(|shape| ty.row_bytes(shape.2).is_some()) {
             let mut arena = stand.arena();
             let operands = Operands::new(&mut arena, ops, ty, (m, n, k));
-            let dst = arena.alloc(m * n, f32::NAN).expect("test memory");
-            ops.gemm(
-                &mut TileMut::new(dst, n),
-                &operands.lhs,
-                operands.rhs,
-                &mut data::workspace(&mut arena),
-            );
-            check(dst, ops, &operands, n, "whole");
+            for rhs in operands.orders(&mut arena, ops) {
+                let dst = arena.alloc(m * n, f32::NAN).expect("test memory");
+                let workspace = &mut data::workspace(&mut arena);
+                ops.gemm(&mut TileMut::new(dst, n), &operands.lhs, rhs, workspace);
+                check(dst, ops, &operands, rhs.ty(), "whole");
+            }
         }
     }
 }
@@ -112,6 +136,8 @@ pub fn gemv_rows_equal_dots(stand: &mut Stand<'_>) {
             (1, 32, 288),
             (1, 33, 288),
             (1, 64, 64),
+            (1, 35, 1),
+            (1, 9, 45),
         ],
     );
 }
@@ -130,6 +156,9 @@ pub fn gemm_rows_equal_dots(stand: &mut Stand<'_>) {
             (13, 11, 96),
             (70, 17, 64),
             (3, 17, 512),
+            (131, 17, 32), // more rows than a workspace has room for at a time
+            (5, 7, 1),
+            (9, 11, 77),
         ],
     );
 }
@@ -151,27 +180,26 @@ pub fn quantized_products_have_the_same_bits_everywhere(stand: &mut Stand<'_>) {
         let operands = Operands::new(&mut arena, ops, ty, (m, n, k));
         let dst = arena.alloc(m * n, f32::NAN).expect("test memory");
         ops.gemm(&mut TileMut::new(dst, n), &operands.lhs, operands.rhs, &mut data::workspace(&mut arena));
-        // FNV-1a by words.
-        dst.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, x| {
-            (hash ^ u64::from(x.to_bits())).wrapping_mul(0x100_0000_01b3)
-        })
+        dst.iter().fold(data::Hash::EMPTY, |hash, x| hash.with(*x)).0
     });
     assert_eq!(found, BITS, "{:?}", ops.backend());
 }
 
 pub fn tiles_are_cut_anywhere(stand: &mut Stand<'_>) {
     let ops = stand.ops;
-    let (m, n, k) = (5, 13, 64);
+    let (m, n, k) = (5, 21, 64);
     for ty in TYPES {
         for cut in 0..=n {
             let mut arena = stand.arena();
             let operands = Operands::new(&mut arena, ops, ty, (m, n, k));
-            let dst = arena.alloc(m * n, f32::NAN).expect("test memory");
-            let (mut left, mut right) = TileMut::new(dst, n).split_at_col(cut);
-            let workspace = &mut data::workspace(&mut arena);
-            ops.gemm(&mut left, &operands.lhs, operands.rhs.slice_rows(0..cut), workspace);
-            ops.gemm(&mut right, &operands.lhs, operands.rhs.slice_rows(cut..n), workspace);
-            check(dst, ops, &operands, n, "cut");
+            for rhs in operands.orders(&mut arena, ops) {
+                let dst = arena.alloc(m * n, f32::NAN).expect("test memory");
+                let (mut left, mut right) = TileMut::new(dst, n).split_at_col(cut);
+                let workspace = &mut data::workspace(&mut arena);
+                ops.gemm(&mut left, &operands.lhs, rhs.slice_rows(0..cut), workspace);
+                ops.gemm(&mut right, &operands.lhs, rhs.slice_rows(cut..n), workspace);
+                check(dst, ops, &operands, rhs.ty(), "cut");
+            }
         }
     }
 }
@@ -208,23 +236,29 @@ pub fn workers_change_nothing(stand: &mut Stand<'_>) {
             for cols in [1, 4, 7, 64].map(NonZeroUsize::new).into_iter().flatten() {
                 let mut arena = stand.arena();
                 let operands = Operands::new(&mut arena, ops, ty, (m, n, k));
-                let dst = arena.alloc(m * n, f32::NAN).expect("test memory");
-                let n_lines = workers.count() * Workspace::LINES;
-                let lines = arena.alloc(n_lines, Line::ZERO).expect("test memory");
-                let tile = TileMut::new(dst, n);
-                for_each_tile(
-                    workers,
-                    tile,
-                    PartSize { rows: NonZeroUsize::MAX, cols },
-                    lines,
-                    Workspace::LINES,
-                    &|_, cols, mut tile, lines| {
-                        let rhs = operands.rhs.slice_rows(cols);
-                        ops.gemm(&mut tile, &operands.lhs, rhs, &mut Workspace::new(lines));
-                    },
-                );
-                check(dst, ops, &operands, n, "by workers");
+                for rhs in operands.orders(&mut arena, ops) {
+                    let dst = arena.alloc(m * n, f32::NAN).expect("test memory");
+                    share_out(workers, TileMut::new(dst, n), &operands.lhs, rhs, cols, ops, &mut arena);
+                    check(dst, ops, &operands, rhs.ty(), "by workers");
+                }
             }
         }
     }
+}
+
+/// The product in parts of `cols` columns, by `workers`.
+pub(super) fn share_out(
+    workers: &dyn Workers,
+    dst: TileMut<'_>,
+    lhs: &Activations<'_>,
+    rhs: Matrix<'_>,
+    cols: NonZeroUsize,
+    ops: Ops,
+    arena: &mut Arena<'_>,
+) {
+    let lines = arena.alloc(workers.count() * Workspace::LINES, Line::ZERO).expect("test memory");
+    let size = PartSize { rows: NonZeroUsize::MAX, cols };
+    for_each_tile(workers, dst, size, lines, Workspace::LINES, &|_, cols, mut tile, lines| {
+        ops.gemm(&mut tile, lhs, rhs.slice_rows(cols), &mut Workspace::new(lines));
+    });
 }

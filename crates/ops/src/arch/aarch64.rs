@@ -4,6 +4,9 @@ mod dotprod;
 mod i8mm;
 mod neon;
 
+use core::mem;
+
+use crate::block::F16;
 use crate::table::OpTable;
 use crate::workspace::{Line, Spill};
 
@@ -23,6 +26,16 @@ pub(crate) const SPILL_LINES: usize = i8mm::SPILL_LINES;
 #[inline(always)]
 pub(crate) fn copy16(to: &mut [f32; 16], from: &[f32; 16]) {
     neon::panels::store_results(to, neon::panels::load_results(from));
+}
+
+/// The bits of halves at any address.
+///
+/// Of a loop by fours LLVM makes an LD4 of halves, which faults at an odd address under `SCTLR_EL1.A`, and does so where
+/// the target has `+strict-align` too (Rust 1.95, fat LTO). So portable code that goes by fours reads halves here.
+#[inline(always)]
+pub(crate) fn halves16(from: &[F16; 16]) -> [u16; 16] {
+    // SAFETY: 32 bytes either way, and every pattern of them is sixteen u16.
+    unsafe { mem::transmute(neon::panels::load_halves(from)) }
 }
 
 /// The lines of `spill` as a `T`.

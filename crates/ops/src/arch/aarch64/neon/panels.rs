@@ -186,7 +186,7 @@ fn zip([a, b, c, d]: &[[uint8x16_t; 4]; 4]) -> [[uint8x16_t; 4]; 4] {
 
 /// The halves of a panel as they are.
 #[inline(always)]
-fn load_halves(d: &[F16; PANEL_ROWS]) -> [uint8x16_t; 2] {
+pub(in crate::arch::aarch64) fn load_halves(d: &[F16; PANEL_ROWS]) -> [uint8x16_t; 2] {
     // SAFETY: 32 bytes.
     load32(unsafe { &*d.as_ptr().cast() })
 }
