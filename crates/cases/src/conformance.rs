@@ -8,6 +8,7 @@ mod determinism;
 mod elementwise;
 mod engine;
 mod matmul;
+mod numbers;
 mod products;
 mod quantize;
 mod rows;
@@ -73,6 +74,12 @@ pub const TESTS: &[Test] = tests![
         quantized_products_have_the_same_bits_everywhere,
         tiles_are_cut_anywhere,
         workers_change_nothing,
+    },
+    numbers::{
+        scales_of_every_kind_are_what_they_say,
+        a_broken_row_breaks_no_other,
+        subnormal_numbers_are_numbers,
+        broken_weights_are_an_error,
     },
     quantize::{
         f16_converts_all_values,

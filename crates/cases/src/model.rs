@@ -2,6 +2,7 @@
 
 use corelm::arena::Arena;
 use corelm::config::Config;
+use corelm::error::ArenaError;
 use corelm::gguf::Image;
 use corelm::kv_cache::KvType;
 use corelm::ops::{Ops, Workers};
@@ -27,16 +28,40 @@ pub fn write<'a>(config: &SynthConfig, arena: &mut Arena<'a>) -> Result<&'a [u8]
 /// A session on the model in `bytes`, out of `arena`.
 pub fn session<'a, 'm: 'a>(
     bytes: &'m [u8],
+    shape: (usize, usize, KvType),
+    ops: Ops,
+    workers: &'a dyn Workers,
+    arena: &mut Arena<'a>,
+) -> Result<Session<'a, 'm>, CaseError> {
+    session_on(bytes, shape, ops, workers, arena, |weights, _| Ok(weights))
+}
+
+/// The same, on weights in panels, which lie in `arena` too.
+pub fn packed_session<'a>(
+    bytes: &'a [u8],
+    shape: (usize, usize, KvType),
+    ops: Ops,
+    workers: &'a dyn Workers,
+    arena: &mut Arena<'a>,
+) -> Result<Session<'a, 'a>, CaseError> {
+    session_on(bytes, shape, ops, workers, arena, |weights, arena| weights.pack(ops, arena))
+}
+
+/// A session on what `prepare` makes of the weights.
+fn session_on<'a, 'm: 'a>(
+    bytes: &'m [u8],
     (n_ctx, n_batch, kv_type): (usize, usize, KvType),
     ops: Ops,
     workers: &'a dyn Workers,
     arena: &mut Arena<'a>,
+    prepare: impl FnOnce(Weights<'a, 'm>, &mut Arena<'a>) -> Result<Weights<'a, 'm>, ArenaError>,
 ) -> Result<Session<'a, 'm>, CaseError> {
     let image = Image::parse(bytes).map_err(|error| CaseError::Engine(error.code()))?;
     let config = Config::from_image(&image).map_err(|error| CaseError::Engine(error.code()))?;
     let wanted = SessionConfig { n_ctx, n_batch, kv_type, n_workers: workers.count() };
     let plan = MemoryPlan::new(&image, &config, &wanted).map_err(|error| CaseError::Engine(error.code()))?;
     let weights = Weights::resolve(&image, &config, arena).map_err(|_| CaseError::Memory)?;
+    let weights = prepare(weights, arena).map_err(|_| CaseError::Memory)?;
     Session::new(ops, workers, &config, weights, &plan, arena).map_err(|_| CaseError::Memory)
 }
 

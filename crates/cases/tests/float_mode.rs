@@ -162,26 +162,53 @@ fn encode(tokenizer: &Tokenizer<'_, '_>) -> Result<Vec<Token>, Error> {
     Ok(tokens)
 }
 
+/// Makes the embedding, or the scales of its blocks, subnormal: a mode that flushes such numbers leaves nothing of an F32
+/// one, neither as input nor where it is the output too.
+fn make_subnormal(file: &mut [u8], ty: GgmlType) {
+    let (at, len) = {
+        let image = Image::parse(file).expect("a good file");
+        let bytes = image.tensor("token_embd.weight").expect("an embedding").bytes;
+        (bytes.as_ptr().addr() - file.as_ptr().addr(), bytes.len())
+    };
+    for block in file[at..at + len].chunks_exact_mut(ty.block_bytes().get()) {
+        match ty {
+            GgmlType::F32 => (block[3], block[2]) = (block[3] & 0x80, block[2] & 0x7f),
+            _ => block[1] &= 0x83, // a half
+        }
+    }
+}
+
 #[test]
 fn the_callers_mode_changes_nothing_and_comes_back() {
     let models = [
-        (Architecture::Llama, GgmlType::Q4_0),
-        (Architecture::Llama, GgmlType::F16),
-        (Architecture::Qwen2, GgmlType::Q8_0),
-        (Architecture::Gpt2, GgmlType::F32),
+        (Architecture::Llama, GgmlType::Q4_0, false),
+        (Architecture::Llama, GgmlType::F16, false),
+        (Architecture::Qwen2, GgmlType::Q8_0, false),
+        (Architecture::Gpt2, GgmlType::F32, false),
+        (Architecture::Llama, GgmlType::F32, true),
+        (Architecture::Gpt2, GgmlType::F32, true),
+        (Architecture::Llama, GgmlType::F16, true),
+        (Architecture::Qwen2, GgmlType::Q8_0, true),
     ];
     let mut n_runs = 0;
-    for (arch, ty) in models {
+    for (arch, ty, is_subnormal) in models {
         let n_kv_heads = if arch == Architecture::Gpt2 { 4 } else { 2 };
         let config = SynthConfig { arch, ty, n_kv_heads, n_ctx: 300, ..SynthConfig::TINY };
         let mut file = vec![0; model_bytes(&config).unwrap() as usize];
         assert!(write_model(&config, &mut file[..]).unwrap().is_empty());
+        if is_subnormal {
+            make_subnormal(&mut file, ty);
+        }
         let mut region = vec![MaybeUninit::uninit(); 4 << 20];
         for ops in Ops::available(Features::detect_host()) {
             let want = answer(&file, ops, &mut region, mode::read());
+            assert!(
+                want.logits.iter().any(|bits| bits << 1 != 0),
+                "{arch:?} {ty:?} {ops:?}: nothing but zeros"
+            );
             for &mode in mode::STRANGE {
                 let have = answer(&file, ops, &mut region, mode);
-                let about = format!("{arch:?} {ty:?} {ops:?} in mode {mode:#x}");
+                let about = format!("{arch:?} {ty:?} {ops:?}, subnormal: {is_subnormal}, in mode {mode:#x}");
                 assert_eq!(have.mode_before, mode, "{about}: was not the caller's");
                 assert_eq!(have.mode_after, mode, "{about}: did not come back");
                 assert_eq!(have.text, want.text, "{about}: tokens of the text");
