@@ -12,6 +12,7 @@ mod numbers;
 mod products;
 mod quantize;
 mod rows;
+mod shapes;
 
 use core::mem::MaybeUninit;
 
@@ -80,6 +81,12 @@ pub const TESTS: &[Test] = tests![
         a_broken_row_breaks_no_other,
         subnormal_numbers_are_numbers,
         broken_weights_are_an_error,
+    },
+    shapes::{
+        all_of_32001_rows_equal_dots,
+        heads_of_every_width_agree,
+        one_position_is_enough,
+        models_compute_alike_at_every_address,
     },
     quantize::{
         f16_converts_all_values,

@@ -18,7 +18,6 @@ use support::{Threads, backends, with_session};
 const TOKENS: [u32; 9] = [3, 250, 17, 17, 99, 0, 200, 41, 8];
 const DIM: usize = 48;
 const HIDDEN: usize = 72;
-const N_HEADS: usize = 4;
 const N_LAYERS: usize = 2;
 const VOCAB: usize = 264;
 const EPS: f32 = 1e-5;
@@ -26,6 +25,7 @@ const EPS: f32 = 1e-5;
 /// A model in f32, and its numbers.
 struct Made {
     arch: Architecture,
+    n_heads: usize,
     n_kv_heads: usize,
     head_dim: usize,
     rope_dims: usize,
@@ -36,12 +36,32 @@ struct Made {
 }
 
 impl Made {
+    /// With four heads.
     fn new(arch: Architecture, n_kv_heads: usize, head_dim: usize, rope_dims: usize, is_tied: bool) -> Self {
+        Self::with_heads(arch, (4, n_kv_heads), head_dim, rope_dims, is_tied)
+    }
+
+    fn with_heads(
+        arch: Architecture,
+        (n_heads, n_kv_heads): (usize, usize),
+        head_dim: usize,
+        rope_dims: usize,
+        is_tied: bool,
+    ) -> Self {
         let (rope_base, rope_factor) = if is_tied { (1e6, 1.0) } else { (10_000.0, 4.0) };
         let tensors = BTreeMap::new();
-        let mut made =
-            Self { arch, n_kv_heads, head_dim, rope_dims, rope_base, rope_factor, tensors, state: 1 };
-        let (q, kv) = (N_HEADS * head_dim, n_kv_heads * head_dim);
+        let mut made = Self {
+            arch,
+            n_heads,
+            n_kv_heads,
+            head_dim,
+            rope_dims,
+            rope_base,
+            rope_factor,
+            tensors,
+            state: 1,
+        };
+        let (q, kv) = (n_heads * head_dim, n_kv_heads * head_dim);
         let is_gpt2 = arch == Architecture::Gpt2;
         made.matrix("token_embd.weight", VOCAB, DIM);
         made.vector("output_norm.weight", DIM);
@@ -112,7 +132,7 @@ impl Made {
             ("context_length", 32),
             ("embedding_length", DIM),
             ("feed_forward_length", HIDDEN),
-            ("attention.head_count", N_HEADS),
+            ("attention.head_count", self.n_heads),
             ("attention.head_count_kv", self.n_kv_heads),
             ("attention.key_length", self.head_dim),
             ("attention.value_length", self.head_dim),
@@ -182,7 +202,7 @@ impl Made {
                 let h = self.norm(&name("attn_norm"), &x);
                 let (mut q, mut k, v) = if self.arch == Architecture::Gpt2 {
                     let mut q = linear("attn_qkv", &h);
-                    let mut k = q.split_off(N_HEADS * hd);
+                    let mut k = q.split_off(self.n_heads * hd);
                     let v = k.split_off(kv_dim);
                     (q, k, v)
                 } else {
@@ -193,7 +213,7 @@ impl Made {
                 values.push(v);
                 let mut att = Vec::new();
                 for (head, q) in q.chunks(hd).enumerate() {
-                    let of = |row: &[f64]| row[head / (N_HEADS / self.n_kv_heads) * hd..][..hd].to_vec();
+                    let of = |row: &[f64]| row[head / (self.n_heads / self.n_kv_heads) * hd..][..hd].to_vec();
                     let score = |k: &Vec<f64>| (dot(q, &of(k)) / (hd as f64).sqrt()).exp();
                     let p: Vec<f64> = keys.iter().map(score).collect();
                     let sum: f64 = p.iter().sum();
@@ -303,6 +323,32 @@ fn gpt2_with_biases_everywhere() {
     let made = Made::new(Architecture::Gpt2, 4, 12, 0, false);
     check(&made, KvType::F32, 4e-3); // gelu rounds to halves
     check(&made, KvType::F16, 1e-2);
+}
+
+/// Every width that models have, and odd ones, with all of a head turned or as much as can be in pairs; one head; more
+/// heads to one key than pass over it at a time.
+#[test]
+fn heads_of_any_width_and_number() {
+    use Architecture::{Gpt2, Llama, Qwen2};
+    for (arch, heads, head_dim) in [
+        (Llama, (1, 1), 64),
+        (Qwen2, (2, 2), 80),
+        (Llama, (1, 1), 96),
+        (Qwen2, (4, 1), 128),
+        (Llama, (2, 1), 256),
+        (Llama, (1, 1), 33),
+        (Qwen2, (3, 1), 7),
+        (Gpt2, (1, 1), 5),
+        (Gpt2, (3, 3), 1),
+        (Llama, (26, 2), 8),
+        (Qwen2, (13, 1), 2),
+    ] {
+        let is_gpt2 = arch == Gpt2;
+        let rope_dims = if is_gpt2 { 0 } else { head_dim / 2 * 2 };
+        let made = Made::with_heads(arch, heads, head_dim, rope_dims, false);
+        check(&made, KvType::F32, if is_gpt2 { 4e-3 } else { 2e-5 }); // gelu rounds to halves
+        check(&made, KvType::F16, 1e-2);
+    }
 }
 
 #[test]

@@ -371,6 +371,36 @@ fn numbers_of_the_shape_are_limited() {
     assert_eq!(Tokenizer::layout(&image, Layout::new()).unwrap_err(), over(limits::VOCAB, n));
 }
 
+/// RoPE turns pairs: heads of an odd width are taken where the file says how much of them turns, and only then.
+#[test]
+fn heads_of_an_odd_width_say_how_much_of_them_turns() {
+    let with = |head_dim: u32, turned: Option<u32>| {
+        let mut file = File::new()
+            .key("general.architecture", 8, &string(b"llama"))
+            .u32("llama.block_count", 1)
+            .u32("llama.embedding_length", 8)
+            .u32("llama.feed_forward_length", 8)
+            .u32("llama.context_length", 8)
+            .u32("llama.attention.head_count", 1)
+            .u32("llama.attention.key_length", head_dim)
+            .key("llama.attention.layer_norm_rms_epsilon", 6, &1e-5f32.to_le_bytes())
+            .info("token_embd.weight", &[8, 10], 0, 0);
+        if let Some(turned) = turned {
+            file = file.u32("llama.rope.dimension_count", turned);
+        }
+        let bytes = File { data: 320, ..file }.bytes();
+        Config::from_image(&Image::parse(&bytes).unwrap()).map(|config| config.head_dim)
+    };
+    let key = "rope.dimension_count";
+    for odd in [1, 33, 127] {
+        let uneven = ModelError::NotDivisible { key, value: odd.into(), by: 2 };
+        assert_eq!(with(odd, None), Err(uneven));
+    }
+    assert_eq!((with(33, Some(32)), with(80, None), with(256, None)), (Ok(33), Ok(80), Ok(256)));
+    let beyond = ModelError::OutOfRange { key, value: 34, min: 2, max: 33 };
+    assert_eq!(with(33, Some(34)), Err(beyond));
+}
+
 /// Three numbers that must be one: rows of the embedding, `vocab_size` and the number of tokens.
 #[test]
 fn there_is_a_row_of_the_embedding_for_each_token() {

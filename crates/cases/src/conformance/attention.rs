@@ -1,7 +1,9 @@
 //! Attention of one head against its definition, for every type of cache.
 
 use corelm::ops::reference::{self, Decode};
-use corelm::ops::{Attention, Block, BlockQ8_0, GgmlType, Matrix, POSITIONS, Queries, TileMut, Workspace};
+use corelm::ops::{
+    Attention, Block, BlockQ8_0, GgmlType, Matrix, POSITIONS, QUERIES, Queries, TileMut, Workspace,
+};
 
 use super::Stand;
 use crate::data::{self, assert_near};
@@ -31,8 +33,14 @@ where
     [B]: Decode,
 {
     let ops = stand.ops;
-    for head_dim in [32, 64, 96] {
-        for n in [1, 2, 3, 63, 64, 65, 130, 256] {
+    let few: &[usize] = &[1, 65];
+    let widths = [32, 64, 96].map(|head_dim| (head_dim, &[1, 2, 3, 63, 64, 65, 130, 256][..]));
+    let others = [1, 7, 33, 80, 100, 128, 256].map(|head_dim| (head_dim, few));
+    for (head_dim, lengths) in widths.into_iter().chain(others) {
+        if head_dim % B::VALUES != 0 {
+            continue; // no such cache
+        }
+        for &n in lengths {
             let mut arena = stand.arena();
             let q = &*data::f32s(&mut arena, head_dim, 60);
             let dst = arena.alloc(head_dim, f32::NAN).expect("test memory");
@@ -53,9 +61,9 @@ where
             attend(&attention, dst, q, 1, workspace);
 
             // A quantized cache is met by a quantized query, as in every product with quantized weights.
-            let mut quantized = [BlockQ8_0::ZERO; 3];
+            let mut quantized = [BlockQ8_0::ZERO; 8];
             let quantized = &mut quantized[..head_dim / 32];
-            ops.quantize_q8_0(quantized, q);
+            ops.quantize_q8_0(quantized, &q[..head_dim / 32 * 32]);
             let scores = arena
                 .alloc_with(n, |p| {
                     let key = &keys[p * n_blocks / n..][..n_blocks / n];
@@ -98,9 +106,21 @@ pub fn attend_matches_reference(stand: &mut Stand<'_>) {
 
 /// Heads and tokens that pass over a cache together get what they get alone.
 pub fn attend_together_is_attend_alone(stand: &mut Stand<'_>) {
-    let (ops, head_dim) = (stand.ops, 64);
+    let ops = stand.ops;
     for ty in [GgmlType::F32, GgmlType::F16, GgmlType::Q8_0] {
-        for (tokens, heads, n) in [(5, 3, 40), (13, 1, POSITIONS + 4)] {
+        // One head, and more heads to a key than pass by at a time.
+        let shapes = [
+            (64, 5, 3, 40),
+            (64, 13, 1, POSITIONS + 4),
+            (80, 1, QUERIES + 3, 9),
+            (96, 3, 5, 9),
+            (128, 1, QUERIES + 1, 1),
+            (256, 1, QUERIES + 1, 9),
+        ];
+        for (head_dim, tokens, heads, n) in shapes {
+            if head_dim % ty.block_values() != 0 {
+                continue; // no such cache
+            }
             let mut arena = stand.arena();
             let mut matrix = |seed| {
                 let len = ty.row_bytes(head_dim).expect("whole blocks") * n;
@@ -119,7 +139,12 @@ pub fn attend_together_is_attend_alone(stand: &mut Stand<'_>) {
                 let attention =
                     Attention::new(ops, keys.slice_rows(seen.clone()), values.slice_rows(seen), 0.125);
                 attend(&attention, alone, q, 1, workspace);
-                assert_eq!(together, alone, "{:?} {ty:?}: query {i} of {tokens} x {heads}", ops.backend());
+                assert_eq!(
+                    together,
+                    alone,
+                    "{:?} {ty:?}: query {i} of {tokens} x {heads} x {head_dim}",
+                    ops.backend()
+                );
             }
         }
     }

@@ -232,7 +232,7 @@ pub fn tiny_models_choose_the_golden_ids(stand: &mut Stand<'_>) {
 pub(super) const WIDE_HEADS: SynthConfig = SynthConfig { n_heads: 2, n_kv_heads: 1, ..SynthConfig::TINY };
 
 /// Whether two sets of logits are the same to the bit.
-fn is_same(one: &[f32], two: &[f32]) -> bool {
+pub(super) fn is_same(one: &[f32], two: &[f32]) -> bool {
     one.len() == two.len() && one.iter().zip(two).all(|(a, b)| a.to_bits() == b.to_bits())
 }
 
