@@ -160,6 +160,11 @@ impl File {
 
     /// The bytes of the file; data lies in the order of the tensors at multiples of 32.
     pub fn bytes(&self) -> Vec<u8> {
+        self.bytes_at(32, 0)
+    }
+
+    /// The same with data at multiples of `alignment`, `gap` bytes or more from tensor to tensor.
+    pub fn bytes_at(&self, alignment: usize, gap: usize) -> Vec<u8> {
         let mut bytes = b"GGUF\x03\0\0\0".to_vec();
         bytes.extend((self.tensors.len() as u64).to_le_bytes());
         bytes.extend((self.keys.len() as u64).to_le_bytes());
@@ -175,9 +180,9 @@ impl File {
             bytes.extend(tensor.ty.to_le_bytes());
             bytes.extend((data.len() as u64).wrapping_add(tensor.shift).to_le_bytes());
             data.extend(&tensor.data);
-            data.resize(data.len().next_multiple_of(32), 0);
+            data.resize((data.len() + gap).next_multiple_of(alignment), 0);
         }
-        bytes.resize(bytes.len().next_multiple_of(32), 0);
+        bytes.resize(bytes.len().next_multiple_of(alignment), 0);
         [bytes, data].concat()
     }
 }
