@@ -15,6 +15,7 @@ use cpu_time::ThreadTime;
 use kitoken::Kitoken;
 use tiktoken_rs::CoreBPE;
 use tokenizers::models::ModelWrapper;
+use tokenizers_1::pipeline::{EncodeOptions, PipelineToken, PipelineTokenizer};
 
 use crate::vocabulary::Vocabulary;
 
@@ -34,6 +35,11 @@ pub trait Engine {
         false
     }
 
+    /// Whether forgetting takes no longer than a short text.
+    fn forgets_fast(&self) -> bool {
+        true
+    }
+
     /// How long it takes to load the vocabulary once more from its own form, which is in memory. Dropping is not timed.
     fn load(&mut self) -> Result<Duration>;
 }
@@ -44,10 +50,11 @@ pub const ENGINE: &str = "corelm";
 /// A way to load an engine. An engine that borrows does so from the vocabulary.
 type Load = fn(&'static Vocabulary, max_text_bytes: usize) -> Result<Box<dyn Engine>>;
 
-/// All of them by their names on crates.io.
-const ENGINES: [(&str, Load); 5] = [
+/// All of them by their names on crates.io, and of one of them its next version.
+const ENGINES: [(&str, Load); 6] = [
     (ENGINE, Corelm::boxed),
     ("tokenizers", HuggingFace::boxed),
+    ("tokenizers-1", HuggingFaceNext::boxed),
     ("tiktoken-rs", Tiktoken::boxed),
     ("bpe", Bpe::boxed),
     ("kitoken", Ki::boxed),
@@ -174,6 +181,62 @@ impl Engine for HuggingFace {
 
     fn load(&mut self) -> Result<Duration> {
         timed(|| Self::tokenizer(self.json))
+    }
+}
+
+/// The next version of `tokenizers`, from `tokenizer.json` in that version's form; `encode_into` makes no `Encoding`.
+struct HuggingFaceNext {
+    tokenizer: PipelineTokenizer,
+    options: EncodeOptions,
+    json: String,
+    tokens: Vec<PipelineToken>,
+}
+
+impl HuggingFaceNext {
+    fn boxed(vocabulary: &'static Vocabulary, _: usize) -> Result<Box<dyn Engine>> {
+        let json = tokenizers_1::canonicalize_str(str::from_utf8(&vocabulary.json)?)?;
+        let tokenizer = Self::tokenizer(&json)?;
+        let options = EncodeOptions::no_specials();
+        Ok(Box::new(Self { tokenizer, options, json, tokens: Vec::new() }))
+    }
+
+    fn tokenizer(json: &str) -> Result<PipelineTokenizer> {
+        tokenizers_1::from_json(json).map_err(|error| anyhow!("{error}"))
+    }
+}
+
+impl Engine for HuggingFaceNext {
+    fn encode(&mut self, text: &str, take: &mut dyn FnMut(&[u32])) -> Result<()> {
+        let Self { tokenizer, options, tokens, .. } = self;
+        tokens.clear();
+        tokenizer.encode_into(text, options, tokens).map_err(|error| anyhow!("{error}"))?;
+        take(PipelineToken::cast_slice(tokens));
+        Ok(())
+    }
+
+    fn decode(&mut self, ids: &[u32], take: &mut dyn FnMut(&[u8])) -> Result<()> {
+        let text = self.tokenizer.decode(ids, false).map_err(|error| anyhow!("{error}"))?;
+        take(text.as_bytes());
+        Ok(())
+    }
+
+    /// Its caches are in a pool that only a tokenizer loaded anew has empty.
+    fn forget(&mut self) {
+        if let Ok(tokenizer) = Self::tokenizer(&self.json) {
+            self.tokenizer = tokenizer;
+        }
+    }
+
+    fn has_cache(&self) -> bool {
+        true
+    }
+
+    fn forgets_fast(&self) -> bool {
+        false
+    }
+
+    fn load(&mut self) -> Result<Duration> {
+        timed(|| Self::tokenizer(&self.json))
     }
 }
 
