@@ -11,6 +11,7 @@
 
 use core::num::NonZeroUsize;
 use core::ops::Range;
+use core::slice::ChunksExact;
 use core::{array, mem};
 
 use crate::arch;
@@ -206,7 +207,7 @@ pub(crate) struct Kernel<P: Panel> {
     /// The same for panels of two sixteens of rows, where it pays to read activations once for both.
     pub accumulate_two: Option<AccumulateTwo<P>>,
     /// The results of one row of activations without panels, where that is faster than to gather them.
-    pub one_row: Option<SixteenRows<P::Block>>,
+    pub one_row: Option<OneRow<P::Block>>,
 }
 
 /// See [`Kernel::accumulate`].
@@ -229,10 +230,35 @@ pub(crate) struct Tiles {
     pub q4_1: Accumulate<PanelQ4_1>,
 }
 
-/// `acc[r] += x . row r`, block after block, for sixteen rows of `x.len()` blocks in a file's order, `stride` blocks apart.
+/// `acc[i][r] += x . row 16 * i + r`, block after block, for rows of `x.len()` blocks in a file's order, `stride` blocks
+/// apart.
 ///
-/// Nothing happens when there are fewer blocks than that.
-pub(crate) type SixteenRows<B> = unsafe fn(acc: &mut Results, x: &[BlockQ8], blocks: &[B], stride: usize);
+/// Nothing happens to what there are fewer blocks for than that.
+pub(crate) type OneRow<B> = unsafe fn(acc: &mut [Results], x: &[BlockQ8], blocks: &[B], stride: usize);
+
+/// The blocks of whole sixteens of rows, `stride` blocks apart.
+#[inline(always)]
+pub(crate) fn sixteens<B>(blocks: &[B], stride: usize) -> ChunksExact<'_, B> {
+    blocks.chunks_exact(stride.saturating_mul(PANEL_ROWS).max(1))
+}
+
+/// Defines what is a [`OneRow`] by functions for one sixteen of rows each, which it calls: inside a loop the compiler runs
+/// out of registers for theirs.
+#[cfg(target_arch = "x86_64")]
+macro_rules! by_sixteens {
+    ($($name:ident = $rows:ident of $block:ty;)*) => {
+        $(
+            unsafe fn $name(acc: &mut [Results], x: &[BlockQ8], blocks: &[$block], stride: usize) {
+                for (acc, blocks) in acc.iter_mut().zip($crate::panel::sixteens(blocks, stride)) {
+                    // SAFETY: the CPU has the features that the function asks for, as the caller says.
+                    unsafe { $rows(acc, x, blocks, stride) };
+                }
+            }
+        )*
+    };
+}
+#[cfg(target_arch = "x86_64")]
+pub(crate) use by_sixteens;
 
 impl<P: Panel> Clone for Kernel<P> {
     fn clone(&self) -> Self {
@@ -266,15 +292,13 @@ pub(crate) fn gemv<B: Block>(
     dst: &mut TileMut<'_>,
     x: &[BlockQ8],
     weights: Rows<'_, B>,
-    rows: impl Fn(&mut Results, &[BlockQ8], &[B], usize),
+    rows: impl Fn(&mut [Results], &[BlockQ8], &[B], usize),
 ) -> usize {
     let (n, n_blocks) = (dst.cols().min(weights.rows()), weights.cols() / QK);
     let (Some(x), Some(dst)) = (x.get(..n_blocks), dst.row_mut(0)) else { return 0 };
-    let results = dst.get_mut(..n).unwrap_or(&mut []).as_chunks_mut().0.iter_mut();
-    for (acc, first) in results.zip((0..n).step_by(PANEL_ROWS)) {
-        clear(core::slice::from_mut(acc));
-        rows(acc, x, weights.slice(first..first + PANEL_ROWS).blocks(), n_blocks);
-    }
+    let results = dst.get_mut(..n).unwrap_or(&mut []).as_chunks_mut().0;
+    clear(results);
+    rows(results, x, weights.blocks(), n_blocks);
     n - n % PANEL_ROWS
 }
 

@@ -13,7 +13,7 @@ use super::neon::{self, load_nibbles};
 use crate::arch::aarch64::spill_as;
 use crate::block::{BlockQ4_0, BlockQ4_1, BlockQ8_0, F16};
 use crate::cpu::Feature;
-use crate::panel::{BlockQ8, Kernel, PANEL_ROWS, Results, is_enough};
+use crate::panel::{BlockQ8, Kernel, PANEL_ROWS, Results, is_enough, sixteens};
 use crate::table::{Backend, OpTable};
 use crate::workspace::Spill;
 
@@ -154,112 +154,140 @@ fn four([x, y]: [int8x16_t; 2], rows: [[int8x16_t; 2]; 4], start: i32) -> int32x
     vpaddq_s32(vpaddq_s32(a, b), vpaddq_s32(c, d))
 }
 
-/// The instructions of [`sixteen_rows_q4_0`] that load the next 16 bytes of four rows.
+/// The instructions of [`add_rows_q4_0`] that load the next four rows: the nibbles of each to an odd register, the 16 bytes
+/// before them to the one before it, whose last two are the scale. From the last row it is `$step` to the next.
 macro_rules! load_four {
-    () => {
+    ($step:literal) => {
         concat!(
-            "ld1 {{v0.16b}}, [{q}], {stride}\n",
-            "ld1 {{v1.16b}}, [{q}], {stride}\n",
-            "ld1 {{v2.16b}}, [{q}], {stride}\n",
-            "ld1 {{v3.16b}}, [{q}], {stride}\n",
+            "ld1 {{v0.16b-v1.16b}}, [{q}], {stride}\n",
+            "ld1 {{v2.16b-v3.16b}}, [{q}], {stride}\n",
+            "ld1 {{v4.16b-v5.16b}}, [{q}], {stride}\n",
+            "ld1 {{v6.16b-v7.16b}}, [{q}], {",
+            $step,
+            "}\n",
         )
     };
 }
 
-/// Loads halves of eight rows from `$from` on to `$to`.
-macro_rules! load_halves {
-    ($from:literal, $to:literal, [$($lane:literal)*]) => {
-        concat!($("ld1 {{v", $to, ".h}}[", $lane, "], [{", $from, "}], {stride}\n",)*)
-    };
-}
-
-/// Adds to `$acc` the sums of four rows, loaded before, by their scales, which `$widen` puts into v31; `$next` runs once
-/// the rows are done with.
+/// Adds to `$acc` the sums of four rows, loaded before, by their scales; `$next` runs once the rows are done with.
 macro_rules! add_four {
-    ($acc:literal, $widen:literal, $next:expr) => {
+    ($acc:literal, $next:expr) => {
         concat!(
-            "ld1 {{v4.4s-v7.4s}}, [{zeros}]\n",
-            "and v27.16b, v0.16b, v24.16b\n",
-            "and v28.16b, v1.16b, v24.16b\n",
-            "and v29.16b, v2.16b, v24.16b\n",
-            "and v30.16b, v3.16b, v24.16b\n",
-            "ushr v0.16b, v0.16b, #4\n",
+            "tbl v31.8b, {{v0.16b-v3.16b}}, v29.8b\n",
+            "tbx v31.8b, {{v4.16b-v7.16b}}, v30.8b\n",
+            "ld1 {{v20.4s-v23.4s}}, [{starts}]\n",
+            "and v0.16b, v1.16b, v24.16b\n",
+            "and v2.16b, v3.16b, v24.16b\n",
+            "and v4.16b, v5.16b, v24.16b\n",
+            "and v6.16b, v7.16b, v24.16b\n",
             "ushr v1.16b, v1.16b, #4\n",
-            "ushr v2.16b, v2.16b, #4\n",
             "ushr v3.16b, v3.16b, #4\n",
-            "sdot v4.4s, v27.16b, v25.16b\n",
-            "sdot v5.4s, v28.16b, v25.16b\n",
-            "sdot v6.4s, v29.16b, v25.16b\n",
-            "sdot v7.4s, v30.16b, v25.16b\n",
-            "sdot v4.4s, v0.16b, v26.16b\n",
-            "sdot v5.4s, v1.16b, v26.16b\n",
-            "sdot v6.4s, v2.16b, v26.16b\n",
-            "sdot v7.4s, v3.16b, v26.16b\n",
+            "ushr v5.16b, v5.16b, #4\n",
+            "ushr v7.16b, v7.16b, #4\n",
+            "sdot v20.4s, v0.16b, v25.16b\n",
+            "sdot v21.4s, v2.16b, v25.16b\n",
+            "sdot v22.4s, v4.16b, v25.16b\n",
+            "sdot v23.4s, v6.16b, v25.16b\n",
+            "sdot v20.4s, v1.16b, v26.16b\n",
+            "sdot v21.4s, v3.16b, v26.16b\n",
+            "sdot v22.4s, v5.16b, v26.16b\n",
+            "sdot v23.4s, v7.16b, v26.16b\n",
             $next,
-            $widen,
-            "\n",
-            "addp v4.4s, v4.4s, v5.4s\n",
-            "addp v6.4s, v6.4s, v7.4s\n",
-            "fmul v31.4s, v31.4s, v22.4s\n",
-            "addp v4.4s, v4.4s, v6.4s\n",
-            "add v4.4s, v4.4s, v23.4s\n",
-            "scvtf v4.4s, v4.4s\n",
+            "fcvtl v31.4s, v31.4h\n",
+            "addp v20.4s, v20.4s, v21.4s\n",
+            "addp v22.4s, v22.4s, v23.4s\n",
+            "fmul v31.4s, v31.4s, v27.4s\n",
+            "addp v20.4s, v20.4s, v22.4s\n",
+            "fsub v20.4s, v20.4s, v28.4s\n",
             "fmla v",
             $acc,
-            ".4s, v4.4s, v31.4s\n",
+            ".4s, v20.4s, v31.4s\n",
         )
     };
 }
 
-/// What sums start with.
-static ZEROS: [i32; 16] = [0; 16];
+/// The bits of 1.5 * 2^23: with a sum of quants added to them they are those of the f32 that is as much larger, exactly, so
+/// that one subtraction makes an f32 of the sum and adds the offset.
+const BIAS: i32 = 12_582_912f32.to_bits().cast_signed();
 
-/// As [`one_row_q4_0`], which does it where halves lie at odd addresses.
-///
-/// One block of assembly: four sums are started by one load of zeros, and scaled before the next four. Scales come by two
-/// addresses, since each load waits for the address before it.
+/// What the sums of four rows start with.
+static STARTS: [[i32; 4]; 4] = [[BIAS, 0, 0, 0]; 4];
+
+/// Where the scales of two rows lie in what [`load_four`] loads of them: to be the first two, and to be the next.
+static SCALES: [[u8; 8]; 2] = {
+    const NONE: u8 = u8::MAX;
+    [[14, 15, 46, 47, NONE, NONE, NONE, NONE], [NONE, NONE, NONE, NONE, 14, 15, 46, 47]]
+};
+
+/// As [`one_row_q4_0`], by fewer instructions.
 #[target_feature(enable = "neon,dotprod")]
-fn sixteen_rows_q4_0(acc: &mut Results, x: &[BlockQ8], blocks: &[BlockQ4_0], stride: usize) {
+fn sixteen_rows_q4_0(acc: &mut [Results], x: &[BlockQ8], blocks: &[BlockQ4_0], stride: usize) {
+    let n = acc.len().min(sixteens(blocks, stride).len());
+    let Some((first, acc)) = acc.get_mut(..n).and_then(|acc| acc.split_at_mut_checked(1)) else { return };
+    let Some((x_first, x_rest)) = x.split_at_checked(1).filter(|_| x.len() <= stride) else { return };
     let Some(rows) = SixteenRows::new(blocks, stride, x.len()) else { return };
-    if x.is_empty() || !rows.are_even() {
-        return one_row_q4_0(acc, x, blocks, stride);
+    // Before the very first block there may be nothing.
+    one_row_q4_0(first, x_first, blocks, stride);
+    // SAFETY: every row has a block for each of `x`, and before these there is another one.
+    unsafe {
+        add_rows_q4_0(first, x_rest, rows.skip(size_of::<BlockQ4_0>()));
+        add_rows_q4_0(acc, x, rows.skip(rows.stride.wrapping_mul(PANEL_ROWS)));
     }
-    let block = x.as_ptr().cast::<u8>();
-    // SAFETY: reads `x.len()` blocks of `x` and of each of sixteen rows, whose halves are at even addresses, and the zeros;
-    // goes over the results.
+}
+
+/// Adds the products of one row of activations with `acc.len()` sixteens of rows.
+///
+/// One block of assembly: four sums are started by one load, and scaled before the next four.
+///
+/// # Safety
+///
+/// The rows have as many blocks as `x`, and 14 bytes before the first of them can be read.
+#[inline(never)]
+#[target_feature(enable = "neon,dotprod")]
+unsafe fn add_rows_q4_0(acc: &mut [Results], x: &[BlockQ8], rows: SixteenRows) {
+    const BLOCK: usize = size_of::<BlockQ4_0>();
+    if acc.is_empty() || x.is_empty() {
+        return;
+    }
+    let stride = rows.stride;
+    // SAFETY: reads `x`, `x.len()` blocks of as many sixteens of rows as there are results, each with 14 bytes before it,
+    // and the tables; goes over the results.
     unsafe {
         asm!(
-            "ld1 {{v16.4s-v19.4s}}, [{acc}]",
+            "ld1r {{v8.4s}}, [{starts}]",
+            "ld1 {{v29.8b-v30.8b}}, [{scales}]",
             "movi v24.16b, #15",
             "2:",
-            load_four!(),
-            load_halves!("d", 20, [0 1 2 3 4 5 6 7]),
-            load_halves!("d8", 21, [0 1 2 3 4 5 6 7]),
-            "ld2r {{v22.4s, v23.4s}}, [{x}], {size}",
+            "ld1 {{v16.4s-v19.4s}}, [{acc}]",
+            "mov {d}, {x}",
+            "add {qs}, {x}, #{qs_at}",
+            "3:",
+            load_four!("stride"),
+            "ld2r {{v27.4s, v28.4s}}, [{d}], {size}",
             "ld1 {{v25.16b-v26.16b}}, [{qs}], {size}",
-            add_four!(16, "fcvtl v31.4s, v20.4h", load_four!()),
-            add_four!(17, "fcvtl2 v31.4s, v20.8h", load_four!()),
-            add_four!(18, "fcvtl v31.4s, v21.4h", load_four!()),
-            add_four!(19, "fcvtl2 v31.4s, v21.8h", ""),
-            "sub {q}, {q}, {back}",
-            "sub {d}, {d}, {back8}",
-            "sub {d8}, {d8}, {back8}",
-            "subs {n}, {n}, #1",
+            "sub v28.4s, v8.4s, v28.4s",
+            add_four!(16, load_four!("stride")),
+            add_four!(17, load_four!("stride")),
+            add_four!(18, load_four!("back")),
+            add_four!(19, ""),
+            "cmp {d}, {end}",
+            "b.ne 3b",
+            "st1 {{v16.4s-v19.4s}}, [{acc}], #64",
+            "add {q}, {q}, {next}",
+            "cmp {acc}, {acc_end}",
             "b.ne 2b",
-            "st1 {{v16.4s-v19.4s}}, [{acc}]",
-            acc = in(reg) acc.as_mut_ptr(), n = inout(reg) x.len() => _,
-            x = inout(reg) block => _, qs = inout(reg) block.wrapping_add(offset_of!(BlockQ8, qs)) => _,
-            size = in(reg) size_of::<BlockQ8>(), zeros = in(reg) &raw const ZEROS,
-            d = inout(reg) rows.first => _,
-            d8 = inout(reg) rows.skip(rows.stride.wrapping_mul(PANEL_ROWS / 2)).first => _,
-            q = inout(reg) rows.skip(size_of::<F16>()).first => _,
-            stride = in(reg) rows.stride,
-            back = in(reg) rows.stride.wrapping_mul(PANEL_ROWS).wrapping_sub(size_of::<BlockQ4_0>()),
-            back8 = in(reg) rows.stride.wrapping_mul(PANEL_ROWS / 2).wrapping_sub(size_of::<BlockQ4_0>()),
+            acc = inout(reg) acc.as_mut_ptr() => _, acc_end = in(reg) acc.as_ptr_range().end,
+            x = in(reg) x.as_ptr(), end = in(reg) x.as_ptr_range().end, d = out(reg) _, qs = out(reg) _,
+            qs_at = const offset_of!(BlockQ8, qs), size = in(reg) size_of::<BlockQ8>(),
+            starts = in(reg) &raw const STARTS, scales = in(reg) &raw const SCALES,
+            q = inout(reg) rows.first.wrapping_add(size_of::<F16>()).wrapping_sub(16) => _,
+            stride = in(reg) stride,
+            back = in(reg) BLOCK.wrapping_sub(stride.wrapping_mul(PANEL_ROWS - 1)),
+            next = in(reg) stride.wrapping_mul(PANEL_ROWS).wrapping_sub(x.len().wrapping_mul(BLOCK)),
             out("v0") _, out("v1") _, out("v2") _, out("v3") _, out("v4") _, out("v5") _, out("v6") _,
-            out("v7") _, out("v16") _, out("v17") _, out("v18") _, out("v19") _, out("v20") _, out("v21") _,
-            out("v22") _, out("v23") _, out("v24") _, out("v25") _, out("v26") _, out("v27") _, out("v28") _,
-            out("v29") _, out("v30") _, out("v31") _,
+            out("v7") _, out("v8") _, out("v16") _, out("v17") _, out("v18") _, out("v19") _, out("v20") _,
+            out("v21") _, out("v22") _, out("v23") _, out("v24") _, out("v25") _, out("v26") _, out("v27") _,
+            out("v28") _, out("v29") _, out("v30") _, out("v31") _,
             options(nostack)
         );
     }

@@ -13,7 +13,7 @@ use super::rows::{
 };
 use crate::arch::aarch64::spill_as;
 use crate::block::{BlockQ4_0, BlockQ4_1, BlockQ8_0};
-use crate::panel::{BlockQ8, Kernel, PanelQ4_0, PanelQ4_1, PanelQ8_0, Results, is_enough};
+use crate::panel::{BlockQ8, Kernel, PanelQ4_0, PanelQ4_1, PanelQ8_0, Results, is_enough, sixteens};
 use crate::workspace::Spill;
 
 pub(super) const Q4_0: Kernel<PanelQ4_0> =

@@ -219,7 +219,7 @@ where
 macro_rules! define_one_row {
     ($feature:meta, $narrow:ident, $wide:ident) => {
         #[$feature]
-        fn one_row_q4_0(acc: &mut Results, x: &[BlockQ8], blocks: &[BlockQ4_0], stride: usize) {
+        fn one_row_q4_0(acc: &mut [Results], x: &[BlockQ8], blocks: &[BlockQ4_0], stride: usize) {
             one_row(acc, x, blocks, stride, |x, rows| {
                 // SAFETY: a block is here.
                 unsafe {
@@ -232,7 +232,7 @@ macro_rules! define_one_row {
         }
 
         #[$feature]
-        fn one_row_q4_1(acc: &mut Results, x: &[BlockQ8], blocks: &[BlockQ4_1], stride: usize) {
+        fn one_row_q4_1(acc: &mut [Results], x: &[BlockQ8], blocks: &[BlockQ4_1], stride: usize) {
             one_row(acc, x, blocks, stride, |x, rows| {
                 // SAFETY: a block is here.
                 unsafe {
@@ -246,7 +246,7 @@ macro_rules! define_one_row {
         }
 
         #[$feature]
-        fn one_row_q8_0(acc: &mut Results, x: &[BlockQ8], blocks: &[BlockQ8_0], stride: usize) {
+        fn one_row_q8_0(acc: &mut [Results], x: &[BlockQ8], blocks: &[BlockQ8_0], stride: usize) {
             one_row(acc, x, blocks, stride, |x, rows| {
                 // SAFETY: a block is here.
                 unsafe {
@@ -266,19 +266,21 @@ macro_rules! define_one_row {
         #[inline]
         #[$feature]
         fn one_row<B>(
-            acc: &mut Results,
+            acc: &mut [Results],
             x: &[BlockQ8],
             blocks: &[B],
             stride: usize,
             sums: impl Fn(&BlockQ8, SixteenRows) -> (Scales, Sixteen<int32x4_t>),
         ) {
-            let Some(rows) = SixteenRows::new(blocks, stride, x.len()) else { return };
-            let mut results = load_results(acc);
-            for (b, x) in x.iter().enumerate() {
-                let (scales, sums) = sums(x, rows.skip(b * size_of::<B>()));
-                results = scales.add(results, sums, x);
+            for (acc, blocks) in acc.iter_mut().zip(sixteens(blocks, stride)) {
+                let Some(rows) = SixteenRows::new(blocks, stride, x.len()) else { return };
+                let mut results = load_results(acc);
+                for (b, x) in x.iter().enumerate() {
+                    let (scales, sums) = sums(x, rows.skip(b * size_of::<B>()));
+                    results = scales.add(results, sums, x);
+                }
+                store_results(acc, results);
             }
-            store_results(acc, results);
         }
     };
 }

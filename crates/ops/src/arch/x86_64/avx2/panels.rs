@@ -3,7 +3,9 @@
 use core::arch::x86_64::*;
 
 use crate::block::{BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, QK};
-use crate::panel::{BlockQ8, Kernel, PANEL_ROWS, PanelQ4_0, PanelQ4_1, PanelQ8_0, Results, is_enough};
+use crate::panel::{
+    BlockQ8, Kernel, PANEL_ROWS, PanelQ4_0, PanelQ4_1, PanelQ8_0, Results, by_sixteens, is_enough,
+};
 use crate::workspace::Spill;
 
 pub(in crate::arch::x86_64) const Q4_0: Kernel<PanelQ4_0> = Kernel {
@@ -437,7 +439,7 @@ unsafe fn add_rows<const N: usize, const H: usize>(
 /// `$acc` the eight results, `$x` the block, `$half` which half, `$at` where the blocks begin in their rows.
 ///
 /// Addresses and quants of eight rows fit the registers.
-macro_rules! one_row {
+macro_rules! sixteen_rows {
     ($acc:ident, $x:ident, $blocks:ident, $stride:ident,
         |$rows:ident, $at:ident, $sum:ident, $row:ident, $half:ident| $step:expr) => {
         let Some($rows) = &SixteenRows::new($blocks, $stride, $x.len()) else { return };
@@ -474,9 +476,15 @@ unsafe fn load_scales(rows: &SixteenRows, offset: usize, half: usize) -> __m256 
     widen(&core::array::from_fn(|r| unsafe { *rows.at(r + 8 * half, offset).cast::<F16>() }))
 }
 
+by_sixteens! {
+    one_row_q4_0 = sixteen_rows_q4_0 of BlockQ4_0;
+    one_row_q4_1 = sixteen_rows_q4_1 of BlockQ4_1;
+    one_row_q8_0 = sixteen_rows_q8_0 of BlockQ8_0;
+}
+
 #[target_feature(enable = "avx2,fma,f16c")]
-fn one_row_q4_0(acc: &mut Results, x: &[BlockQ8], blocks: &[BlockQ4_0], stride: usize) {
-    one_row!(acc, x, blocks, stride, |rows, at, acc, x, half| {
+fn sixteen_rows_q4_0(acc: &mut Results, x: &[BlockQ8], blocks: &[BlockQ4_0], stride: usize) {
+    sixteen_rows!(acc, x, blocks, stride, |rows, at, acc, x, half| {
         let w = split_nibbles(transpose(rows, at + 2, half));
         let d = _mm256_mul_ps(load_scales(rows, at, half), _mm256_set1_ps(x.d));
         _mm256_fmadd_ps(sum_nibbles(&w, x, x.offset), d, acc)
@@ -484,8 +492,8 @@ fn one_row_q4_0(acc: &mut Results, x: &[BlockQ8], blocks: &[BlockQ4_0], stride: 
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-fn one_row_q4_1(acc: &mut Results, x: &[BlockQ8], blocks: &[BlockQ4_1], stride: usize) {
-    one_row!(acc, x, blocks, stride, |rows, at, acc, x, half| {
+fn sixteen_rows_q4_1(acc: &mut Results, x: &[BlockQ8], blocks: &[BlockQ4_1], stride: usize) {
+    sixteen_rows!(acc, x, blocks, stride, |rows, at, acc, x, half| {
         let w = split_nibbles(transpose(rows, at + 4, half));
         let d = _mm256_mul_ps(load_scales(rows, at, half), _mm256_set1_ps(x.d));
         let acc = _mm256_fmadd_ps(sum_nibbles(&w, x, 0), d, acc);
@@ -495,8 +503,8 @@ fn one_row_q4_1(acc: &mut Results, x: &[BlockQ8], blocks: &[BlockQ4_1], stride: 
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-fn one_row_q8_0(acc: &mut Results, x: &[BlockQ8], blocks: &[BlockQ8_0], stride: usize) {
-    one_row!(acc, x, blocks, stride, |rows, at, acc, x, half| {
+fn sixteen_rows_q8_0(acc: &mut Results, x: &[BlockQ8], blocks: &[BlockQ8_0], stride: usize) {
+    sixteen_rows!(acc, x, blocks, stride, |rows, at, acc, x, half| {
         let mut sums = [_mm256_setzero_si256()];
         for (first, offset) in [(0, 2), (4, 18)] {
             for (group, w) in (first..).zip(transpose(rows, at + offset, half)) {

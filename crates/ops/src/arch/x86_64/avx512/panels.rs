@@ -4,7 +4,9 @@ use core::arch::x86_64::*;
 
 use crate::arch::x86_64::avx2::panels::{self, SixteenRows, define_pack, gather_halves, prefetch};
 use crate::block::{BlockQ4_0, BlockQ4_1, BlockQ8_0, F16};
-use crate::panel::{BlockQ8, Kernel, PANEL_ROWS, PanelQ4_0, PanelQ4_1, PanelQ8_0, Results, is_enough};
+use crate::panel::{
+    BlockQ8, Kernel, PANEL_ROWS, PanelQ4_0, PanelQ4_1, PanelQ8_0, Results, by_sixteens, is_enough,
+};
 use crate::workspace::Spill;
 
 pub(super) const Q4_0: Kernel<PanelQ4_0> = Kernel {
@@ -276,7 +278,7 @@ unsafe fn load_scales(rows: &SixteenRows, offset: usize) -> __m512 {
 
 /// Runs `$step` for every block of one row of activations and sixteen rows of weights as they lie in a file: `$acc` the
 /// results, `$x` the block, `$at` where the blocks begin in their rows.
-macro_rules! one_row {
+macro_rules! sixteen_rows {
     ($acc:ident, $x:ident, $blocks:ident, $stride:ident,
         |$rows:ident, $at:ident, $sum:ident, $row:ident| $step:expr) => {
         let Some($rows) = &SixteenRows::new($blocks, $stride, $x.len()) else { return };
@@ -293,9 +295,15 @@ macro_rules! one_row {
     };
 }
 
+by_sixteens! {
+    one_row_q4_0 = sixteen_rows_q4_0 of BlockQ4_0;
+    one_row_q4_1 = sixteen_rows_q4_1 of BlockQ4_1;
+    one_row_q8_0 = sixteen_rows_q8_0 of BlockQ8_0;
+}
+
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn one_row_q4_0(acc: &mut Results, x: &[BlockQ8], blocks: &[BlockQ4_0], stride: usize) {
-    one_row!(acc, x, blocks, stride, |rows, at, sum, x| {
+fn sixteen_rows_q4_0(acc: &mut Results, x: &[BlockQ8], blocks: &[BlockQ4_0], stride: usize) {
+    sixteen_rows!(acc, x, blocks, stride, |rows, at, sum, x| {
         let w = split_nibbles(transpose(rows, at + 2));
         let d = _mm512_mul_ps(load_scales(rows, at), _mm512_set1_ps(x.d));
         _mm512_fmadd_ps(sum_groups(&w, x, _mm512_set1_epi32(x.offset)), d, sum)
@@ -303,8 +311,8 @@ fn one_row_q4_0(acc: &mut Results, x: &[BlockQ8], blocks: &[BlockQ4_0], stride: 
 }
 
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn one_row_q4_1(acc: &mut Results, x: &[BlockQ8], blocks: &[BlockQ4_1], stride: usize) {
-    one_row!(acc, x, blocks, stride, |rows, at, sum, x| {
+fn sixteen_rows_q4_1(acc: &mut Results, x: &[BlockQ8], blocks: &[BlockQ4_1], stride: usize) {
+    sixteen_rows!(acc, x, blocks, stride, |rows, at, sum, x| {
         let w = split_nibbles(transpose(rows, at + 4));
         let d = _mm512_mul_ps(load_scales(rows, at), _mm512_set1_ps(x.d));
         let sum = _mm512_fmadd_ps(sum_groups(&w, x, _mm512_setzero_si512()), d, sum);
@@ -314,8 +322,8 @@ fn one_row_q4_1(acc: &mut Results, x: &[BlockQ8], blocks: &[BlockQ4_1], stride: 
 }
 
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn one_row_q8_0(acc: &mut Results, x: &[BlockQ8], blocks: &[BlockQ8_0], stride: usize) {
-    one_row!(acc, x, blocks, stride, |rows, at, sum, x| {
+fn sixteen_rows_q8_0(acc: &mut Results, x: &[BlockQ8], blocks: &[BlockQ8_0], stride: usize) {
+    sixteen_rows!(acc, x, blocks, stride, |rows, at, sum, x| {
         let ([a, b, c, d], [e, f, g, h]) = (transpose(rows, at + 2), transpose(rows, at + 18));
         // 128 more, which 16 times the offset takes off again.
         let w = [a, b, c, d, e, f, g, h].map(|w| _mm512_xor_si512(w, _mm512_set1_epi8(-128)));
