@@ -30,7 +30,7 @@ pub(crate) type Results = [f32; PANEL_ROWS];
 ///
 /// Made by [`Ops::quantize_q8`](crate::Ops::quantize_q8) alone, which keeps quants in -127..=127.
 #[derive(Clone, Copy, Debug, PartialEq)]
-#[repr(C)]
+#[repr(C, align(8))] // for loads of eight quants to half a register
 pub struct BlockQ8 {
     /// Scale: the value of a half.
     pub(crate) d: f32,

@@ -101,7 +101,7 @@ impl<'w> Workspace<'w> {
         let parts =
             [values / QK * size_of::<BlockQ8>() / size_of::<f32>(), values, values, QUERIES * POSITIONS];
         let [q8, q, sums, weights] = parts.map(|n| take(lines_of::<f32>(n)));
-        // SAFETY: numbers, and a `repr(C)` struct of 4 + 4 + 32 bytes aligned to 4: no padding, no invalid pattern.
+        // SAFETY: numbers, and a `repr(C)` struct of 4 + 4 + 32 bytes aligned to 8: no padding, no invalid pattern.
         let (q8, [q, sums, weights, cells]) =
             unsafe { (cast_mut(q8), [q, sums, weights, rest].map(|lines| cast_mut(lines))) };
         (AttentionSpace { q, q8, weights, sums }, cells, &mut self.product)

@@ -5,7 +5,6 @@
 
 use core::arch::aarch64::*;
 use core::arch::asm;
-use core::mem::offset_of;
 
 use super::dotprod::{self, accumulate_one};
 use super::neon::panels::{Quants, Scales, Sixteen, Weights};
@@ -193,34 +192,63 @@ macro_rules! fours {
     };
 }
 
-/// Numbers of four rows, `$from` on, as two pairs in `$low` and `$high`: each twice.
-macro_rules! row_pairs {
-    ($from:literal, [$low:literal $high:literal]) => {
+/// Loads a block of a row: its eights of quants to half `$i` of four registers, `$first` to `$last`, and scale and offset to
+/// that of `$d`.
+macro_rules! load_row {
+    ($d:literal, [$first:literal $last:literal], $i:literal) => {
         concat!(
-            "ld1r {{v24.4s}}, [{",
-            $from,
-            "}], {stride}\n",
-            "ld1r {{v25.4s}}, [{",
-            $from,
-            "}], {stride}\n",
-            "ld1r {{v26.4s}}, [{",
-            $from,
-            "}], {stride}\n",
-            "ld1r {{v27.4s}}, [{",
-            $from,
-            "}], {stride}\n",
-            "zip1 v",
-            $low,
-            ".2d, v24.2d, v25.2d\n",
-            "zip1 v",
-            $high,
-            ".2d, v26.2d, v27.2d\n",
+            "ld1 {{v",
+            $d,
+            ".d}}[",
+            $i,
+            "], [{x}], #8\n",
+            "ld4 {{v",
+            $first,
+            ".d-v",
+            $last,
+            ".d}}[",
+            $i,
+            "], [{x}], #32\n",
         )
     };
 }
 
-/// Defines the loop over tiles: `$start` runs at the start of one, `$end` behind the scaling of eight columns, whose
-/// results are then in v24 to v31; both have `$operands` more.
+/// Adds the products with eight columns: `$end` runs behind their scaling, when the results are in v24 to v31; the next
+/// weights are `$step` behind the last of these.
+macro_rules! add_eight {
+    ($step:literal, $end:expr) => {
+        concat!(
+            "ld1 {{v0.4s-v3.4s}}, [{zeros}]\n",
+            "ld1 {{v4.4s-v7.4s}}, [{zeros}]\n",
+            "ld1 {{v24.16b-v27.16b}}, [{w}], #64\n",
+            "ld1 {{v28.16b-v31.16b}}, [{w}], #64\n",
+            smmlas!(16, 20, [24 25 26 27]),
+            "ld1 {{v24.16b-v27.16b}}, [{w}], #64\n",
+            smmlas!(17, 21, [28 29 30 31]),
+            "ld1 {{v28.16b-v31.16b}}, [{w}], #64\n",
+            smmlas!(18, 22, [24 25 26 27]),
+            "ld1 {{v8.4s-v11.4s}}, [{w}], ", $step, "\n",
+            "ld1 {{v24.4s-v27.4s}}, [{from}], #64\n",
+            smmlas!(19, 23, [28 29 30 31]),
+            "ld1 {{v28.4s-v31.4s}}, [{from}], #64\n",
+            fours!("scvtf": [0 0] [1 1] [2 2] [3 3] [4 4] [5 5] [6 6] [7 7]),
+            // sums * (d_x * d) + acc
+            fours!("fmul": [12 8 14] [13 9 14]),
+            fours!("fmla": [24 0 12] [25 1 13]),
+            fours!("fmul": [12 10 14] [13 11 14] [8 8 15] [9 9 15] [10 10 15] [11 11 15]),
+            fours!("fmla": [26 2 12] [27 3 13] [28 4 8] [29 5 9] [30 6 10] [31 7 11]),
+            $end,
+            "st1 {{v24.4s-v27.4s}}, [{to}], #64\n",
+            "st1 {{v28.4s-v31.4s}}, [{to}], #64\n",
+        )
+    };
+}
+
+/// What sums start with.
+static ZEROS: [i32; 16] = [0; 16];
+
+/// Defines the loop over tiles: `$start` runs at the start of one, when v12 and v13 hold scales and offsets of its rows,
+/// `$end` as in [`add_eight`]; both have `$operands` more.
 macro_rules! define_multiply {
     ($name:ident($tiles:ident, $x:ident, $w:ident), $start:expr, $end:expr, {$($operands:tt)*}) => {
         /// Adds the products of a panel with `tiles.len()` times four rows of activations to their pairs.
@@ -233,55 +261,28 @@ macro_rules! define_multiply {
             if n == 0 {
                 return;
             }
-            let $x = $x.as_ptr().cast::<u8>();
-            let (zeros, eights) = ([0i32; 16], $w.eights.as_ptr_range());
             // SAFETY: reads the blocks of `n` times four rows, all of `w` and the zeros, goes over the results of as many
             // rows and over what the operands say.
             unsafe {
                 asm!(
                     "2:",
                     // Eights of quants of both rows of a pair, side by side.
-                    "ld1 {{v24.16b-v25.16b}}, [{qs}], {stride}",
-                    "ld1 {{v26.16b-v27.16b}}, [{qs}], {stride}",
-                    "ld1 {{v28.16b-v29.16b}}, [{qs}], {stride}",
-                    "ld1 {{v30.16b-v31.16b}}, [{qs}], {stride}",
-                    zips!([16 17] = [24 26] [18 19] = [25 27] [20 21] = [28 30] [22 23] = [29 31]),
-                    row_pairs!("d", [14 15]),
+                    load_row!(12, [16 19], 0),
+                    load_row!(12, [16 19], 1),
+                    load_row!(13, [20 23], 0),
+                    load_row!(13, [20 23], 1),
+                    "trn1 v14.4s, v12.4s, v12.4s",
+                    "trn1 v15.4s, v13.4s, v13.4s",
                     $start,
-                    "mov {w}, {first}",
-                    "3:",
-                    "ld1 {{v0.4s-v3.4s}}, [{zeros}]",
-                    "ld1 {{v4.4s-v7.4s}}, [{zeros}]",
-                    "ld1 {{v24.16b-v27.16b}}, [{w}], #64",
-                    "ld1 {{v28.16b-v31.16b}}, [{w}], #64",
-                    smmlas!(16, 20, [24 25 26 27]),
-                    "ld1 {{v24.16b-v27.16b}}, [{w}], #64",
-                    smmlas!(17, 21, [28 29 30 31]),
-                    "ld1 {{v28.16b-v31.16b}}, [{w}], #64",
-                    smmlas!(18, 22, [24 25 26 27]),
-                    "ld1 {{v8.4s-v11.4s}}, [{w}], #64",
-                    "ld1 {{v24.4s-v27.4s}}, [{from}], #64",
-                    smmlas!(19, 23, [28 29 30 31]),
-                    "ld1 {{v28.4s-v31.4s}}, [{from}], #64",
-                    fours!("scvtf": [0 0] [1 1] [2 2] [3 3] [4 4] [5 5] [6 6] [7 7]),
-                    // sums * (d_x * d) + acc
-                    fours!("fmul": [12 8 14] [13 9 14]),
-                    fours!("fmla": [24 0 12] [25 1 13]),
-                    fours!("fmul": [12 10 14] [13 11 14] [8 8 15] [9 9 15] [10 10 15] [11 11 15]),
-                    fours!("fmla": [26 2 12] [27 3 13] [28 4 8] [29 5 9] [30 6 10] [31 7 11]),
-                    $end,
-                    "st1 {{v24.4s-v27.4s}}, [{to}], #64",
-                    "st1 {{v28.4s-v31.4s}}, [{to}], #64",
-                    "cmp {w}, {last}",
-                    "b.ne 3b",
+                    add_eight!("#64", $end),
+                    add_eight!("{back}", $end),
                     "subs {n}, {n}, #1",
                     "b.ne 2b",
-                    n = inout(reg) n => _, stride = in(reg) size_of::<BlockQ8>(),
-                    qs = inout(reg) $x.wrapping_add(offset_of!(BlockQ8, qs)) => _,
-                    d = inout(reg) $x.wrapping_add(offset_of!(BlockQ8, d)) => _,
+                    n = inout(reg) n => _, x = inout(reg) $x.as_ptr() => _,
                     from = inout(reg) $tiles.as_ptr() => _, to = inout(reg) $tiles.as_mut_ptr() => _,
-                    first = in(reg) eights.start, last = in(reg) eights.end, w = out(reg) _,
-                    zeros = in(reg) zeros.as_ptr(),
+                    w = inout(reg) $w.eights.as_ptr() => _,
+                    back = in(reg) size_of::<Sixteen<float32x4_t>>().wrapping_sub(size_of_val(&$w.eights)),
+                    zeros = in(reg) &raw const ZEROS,
                     $($operands)*
                     out("v0") _, out("v1") _, out("v2") _, out("v3") _, out("v4") _, out("v5") _, out("v6") _,
                     out("v7") _, out("v8") _, out("v9") _, out("v10") _, out("v11") _, out("v12") _,
@@ -301,7 +302,8 @@ define_multiply!(
     multiply_and_add_least(tiles, x, w),
     // sum_x * d_x of both rows of a pair, each twice, to memory
     concat!(
-        row_pairs!("offset", [12 13]),
+        "trn2 v12.4s, v12.4s, v12.4s\n",
+        "trn2 v13.4s, v13.4s, v13.4s\n",
         fours!("scvtf": [12 12] [13 13]),
         "fmov v24.4s, #-0.125\n",
         fours!("fmul": [12 12 24] [13 13 24] [12 12 14] [13 13 15]),
@@ -313,8 +315,5 @@ define_multiply!(
         "ld1 {{v8.4s-v11.4s}}, [{m}], #64\n",
         fours!("fmla": [24 8 12] [25 9 12] [26 10 12] [27 11 12] [28 8 13] [29 9 13] [30 10 13] [31 11 13]),
     ),
-    {
-        offset = inout(reg) x.wrapping_add(offset_of!(BlockQ8, offset)) => _,
-        least = in(reg) [0f32; 8].as_mut_ptr(), least_w = in(reg) w.m.as_ptr(), m = out(reg) _,
-    }
+    { least = in(reg) [0f32; 8].as_mut_ptr(), least_w = in(reg) w.m.as_ptr(), m = out(reg) _, }
 );
