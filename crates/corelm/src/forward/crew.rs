@@ -16,7 +16,7 @@ use crate::plan::SessionConfig;
 /// Weights that one unit of a matrix product reads, about.
 const UNIT_WEIGHTS: usize = 32 * 1024;
 
-/// Parts that a matrix product is cut into for each worker.
+/// Parts that a matrix product is cut into for each of several workers.
 const PARTS_PER_WORKER: usize = 8;
 
 /// Parts for each worker above which attention is cut up by heads alone.
@@ -86,9 +86,13 @@ impl<'a> Crew<'a> {
         }
         let rows = product_rows(units, k);
         let dst = TileMut::new(dst, n).slice(0..lhs.rows, rows.clone());
-        // Long parts: what a worker asks for ahead of its use should be its own. Several for each, as none is late then.
+        // Long parts: what a worker asks for ahead of its use should be its own. Several for each, as none is late then; one
+        // worker has nobody to wait for.
         let n_units = dst.cols().div_ceil(unit_rows(k).max(1));
-        let n_parts = self.workers.count().saturating_mul(PARTS_PER_WORKER);
+        let n_parts = match self.workers.count() {
+            1 => 1,
+            n => n.saturating_mul(PARTS_PER_WORKER),
+        };
         let units_per_part = n_units.checked_div(n_parts).unwrap_or(1);
         let cols = NonZeroUsize::new(unit_rows(k).checked_mul(units_per_part.max(1))?)?;
         let part_size = PartSize { rows: NonZeroUsize::MAX, cols };
