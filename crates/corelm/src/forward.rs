@@ -284,7 +284,7 @@ impl Forward<'_, '_> {
         let rows = product_rows(units.clone(), dim);
         self.crew.product(self.ops, s.logits, units, &xb, &[&self.weights.output])?; // (1, vocab_size)
         let rows = rows.start..rows.end.min(s.logits.len());
-        self.is_finite &= all_within(s.logits.get(rows)?, f32::MAX);
+        self.is_finite &= self.ops.all_within(s.logits.get(rows)?, f32::MAX);
         Some(())
     }
 
@@ -306,13 +306,14 @@ impl Forward<'_, '_> {
     }
 
     /// x += xb + bias for some tokens.
+    #[inline(never)]
     fn add(&mut self, bias: Option<&[F32]>, tokens: Range<usize>) -> Option<()> {
         let (s, dim) = (&mut self.s, self.widths.dim);
         for i in tokens {
             let (xb, x) = (row_mut(s.xb, dim, i)?, row_mut(s.x, dim, i)?);
             add_bias(self.ops, xb, bias);
             self.ops.add(x, xb); // (dim)
-            self.is_finite &= all_within(x, LARGEST);
+            self.is_finite &= self.ops.all_within(x, LARGEST);
         }
         Some(())
     }
@@ -355,11 +356,6 @@ fn round_for(
         ops.round_to_f16(x);
     }
     Some(())
-}
-
-/// Whether no magnitude is above `largest` and nothing is NaN. Without an early way out, so that it vectorises.
-fn all_within(x: &[f32], largest: f32) -> bool {
-    x.iter().fold(true, |all, x| all & (x.abs() <= largest))
 }
 
 /// `m` rows of `k` values for a product to read; `xq` counts where the stage before has quantized them.

@@ -3,7 +3,7 @@
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod aarch64;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
-pub(crate) use aarch64::{HAS_TILES, HAS_TWO, SPILL_LINES, TABLES, copy16, halves16};
+pub(crate) use aarch64::{HAS_TILES, HAS_TWO, SPILL_LINES, TABLES, all_within, copy16, halves16};
 
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 mod x86_64;
@@ -29,6 +29,13 @@ mod none {
     all(target_arch = "x86_64", target_feature = "sse2")
 )))]
 pub(crate) use none::{HAS_TILES, HAS_TWO, SPILL_LINES, TABLES};
+
+/// Whether no magnitude is above `largest` and nothing is NaN. Without an early way out, so that it vectorises.
+#[cfg(not(all(target_arch = "aarch64", target_feature = "neon")))]
+#[inline(always)]
+pub(crate) fn all_within(x: &[f32], largest: f32) -> bool {
+    x.iter().fold(true, |all, x| all & (x.abs() <= largest))
+}
 
 /// `to = from`.
 #[cfg(not(all(target_arch = "aarch64", target_feature = "neon")))]

@@ -215,6 +215,12 @@ impl Ops {
         quantize::q4_1(dst, src);
     }
 
+    /// Whether no magnitude is above `largest` and nothing is NaN.
+    #[inline]
+    pub fn all_within(self, x: &[f32], largest: f32) -> bool {
+        arch::all_within(x, largest)
+    }
+
     /// `x[i]` rounded to the nearest half, ties to even.
     pub fn round_to_f16(self, x: &mut [f32]) {
         let mut halves = [F16::from_bits(0); 64];

@@ -10,6 +10,8 @@ use crate::block::F16;
 use crate::table::OpTable;
 use crate::workspace::{Line, Spill};
 
+pub(crate) use neon::all_within;
+
 /// Everything above scalar, lowest first.
 pub(crate) static TABLES: &[OpTable] = &[neon::TABLE, dotprod::TABLE, i8mm::TABLE];
 

@@ -7,6 +7,8 @@ mod quantize;
 pub(super) mod rows;
 mod wide;
 
+pub(crate) use wide::all_within;
+
 use core::arch::aarch64::*;
 use core::arch::asm;
 

@@ -32,6 +32,18 @@ impl F32x16 {
     }
 }
 
+/// Whether no magnitude is above `largest` and nothing is NaN: FMAX gives a NaN for a NaN.
+#[inline(always)]
+pub(crate) fn all_within(x: &[f32], largest: f32) -> bool {
+    let magnitudes = |x: F32x16| {
+        let abs = |F32x8(a, b)| neon!(F32x8(vabsq_f32(a), vabsq_f32(b)));
+        F32x16(abs(x.0), abs(x.1))
+    };
+    let (chunks, rest) = x.as_chunks();
+    let max = chunks.iter().fold(F32x16::splat(0.0), |max, x| max.max(magnitudes(F32x16::load(x))));
+    rest.iter().fold(max.max_across() <= largest, |all, x| all & (x.abs() <= largest))
+}
+
 impl Lanes<16> for F32x16 {
     #[inline(always)]
     fn splat(x: f32) -> Self {
