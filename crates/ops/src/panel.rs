@@ -206,6 +206,8 @@ pub(crate) struct Kernel<P: Panel> {
     pub accumulate: Accumulate<P>,
     /// The same for panels of two sixteens of rows, where it pays to read activations once for both.
     pub accumulate_two: Option<AccumulateTwo<P>>,
+    /// Puts results in the order of the rows, where `accumulate` leaves them in one of its own: once, behind the last panels.
+    pub finish: Option<Finish>,
     /// The results of one row of activations without panels, where that is faster than to gather them.
     pub one_row: Option<OneRow<P::Block>>,
 }
@@ -213,6 +215,9 @@ pub(crate) struct Kernel<P: Panel> {
 /// See [`Kernel::accumulate`].
 pub(crate) type Accumulate<P> =
     unsafe fn(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[P], spill: &mut Spill);
+
+/// See [`Kernel::finish`].
+pub(crate) type Finish = unsafe fn(acc: &mut [Results]);
 
 /// `acc[i][side] += x[b * stride + i] . panels[side][b]`, as [`Kernel::accumulate`].
 pub(crate) type AccumulateTwo<P> =
@@ -314,6 +319,7 @@ pub(crate) fn gemm<P: Panel, const W: usize>(
     space: &mut ProductSpace<'_>,
     pack: impl Fn(&mut [P], &[P::Block], usize, usize),
     accumulate: impl Fn(&mut [[Results; W]], &[BlockQ8], usize, [&[P]; W], &mut Spill),
+    finish: impl Fn(&mut [[Results; W]]),
 ) -> usize {
     let (m, n, n_blocks) = (dst.rows(), dst.cols().min(weights.rows()), weights.cols() / QK);
     let Some((results, room, spill)) = space.split::<P>() else { return 0 };
@@ -322,7 +328,7 @@ pub(crate) fn gemm<P: Panel, const W: usize>(
     let mut col = 0;
     while n - col >= W * PANEL_ROWS {
         let blocks = weights.slice(col..n).blocks();
-        for_each_few(dst, col, &[const { 0..PANEL_ROWS }; W], results, |acc, first| {
+        for_each_few(dst, col, &[const { 0..PANEL_ROWS }; W], results, &finish, |acc, first| {
             for start in (0..n_blocks).step_by(chunk.get()) {
                 let Some(x) = x.get(start * m + first..) else { return };
                 let n_panels = chunk.get().min(n_blocks - start);
@@ -351,10 +357,11 @@ pub(crate) fn gemm_rest<P: Panel>(
     weights: Rows<'_, P::Block>,
     space: &mut ProductSpace<'_>,
     accumulate: impl Fn(&mut [[Results; 1]], &[BlockQ8], usize, [&[P]; 1], &mut Spill),
+    finish: impl Fn(&mut [[Results; 1]]),
 ) {
     let (m, n, n_blocks) = (dst.rows(), dst.cols().min(weights.rows()), weights.cols() / QK);
     let Some((results, room, spill)) = space.split::<P>() else { return };
-    for_each_few(dst, 0, &array::from_fn(|_| 0..n), results, |acc, first| {
+    for_each_few(dst, 0, &array::from_fn(|_| 0..n), results, finish, |acc, first| {
         for start in (0..n_blocks).step_by(room.len().max(1)) {
             let Some(x) = x.get(start * m + first..) else { return };
             let n_panels = room.len().min(n_blocks - start);
@@ -375,6 +382,7 @@ pub(crate) fn gemm_packed<P: Panel, const W: usize>(
     weights: Packed<'_, P>,
     space: &mut ProductSpace<'_>,
     accumulate: impl Fn(&mut [[Results; W]], &[BlockQ8], usize, [&[P]; W], &mut Spill),
+    finish: impl Fn(&mut [[Results; W]]),
 ) -> usize {
     let (m, n_blocks) = (dst.rows(), weights.cols() / QK);
     let Some((results, room, spill)) = space.split::<P>() else { return 0 };
@@ -387,7 +395,7 @@ pub(crate) fn gemm_packed<P: Panel, const W: usize>(
             let Some(strip) = strips.next() else { return col };
             (*panels, *lanes) = strip;
         }
-        for_each_few(dst, col, &lanes, results, |acc, first| {
+        for_each_few(dst, col, &lanes, results, &finish, |acc, first| {
             let mut start = 0;
             while start < n_blocks {
                 let Some(x) = x.get(start * m + first..) else { return };
@@ -401,13 +409,14 @@ pub(crate) fn gemm_packed<P: Panel, const W: usize>(
 }
 
 /// Calls `add(acc, first)` with zeros for the results of as many rows from row `first` on as there is room for, until all
-/// rows are done, and copies `lanes` of each row's sixteens to its columns from `col` on.
+/// rows are done, then `finish(acc)`, and copies `lanes` of each row's sixteens to its columns from `col` on.
 #[inline(always)]
 fn for_each_few<const W: usize>(
     dst: &mut TileMut<'_>,
     col: usize,
     lanes: &[Range<usize>; W],
     results: &mut [Results],
+    finish: impl Fn(&mut [[Results; W]]),
     mut add: impl FnMut(&mut [[Results; W]], usize),
 ) {
     let results = results.as_chunks_mut::<W>().0;
@@ -416,6 +425,7 @@ fn for_each_few<const W: usize>(
         let Some(acc) = results.get_mut(..room.min(m - first)) else { return };
         clear(acc.as_flattened_mut());
         add(acc, first);
+        finish(acc);
         for (i, acc) in acc.iter().enumerate() {
             let Some(mut dst) = dst.row_mut(first + i).and_then(|row| row.get_mut(col..)) else { return };
             for (acc, lanes) in acc.iter().zip(lanes) {

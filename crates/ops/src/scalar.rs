@@ -132,6 +132,7 @@ pub(crate) const Q8_0: Kernel<PanelQ8_0> = Kernel {
         });
     },
     accumulate_two: None,
+    finish: None,
     one_row: None,
 };
 
@@ -150,6 +151,7 @@ pub(crate) const Q4_0: Kernel<PanelQ4_0> = Kernel {
         });
     },
     accumulate_two: None,
+    finish: None,
     one_row: None,
 };
 
@@ -172,6 +174,7 @@ pub(crate) const Q4_1: Kernel<PanelQ4_1> = Kernel {
         });
     },
     accumulate_two: None,
+    finish: None,
     one_row: None,
 };
 

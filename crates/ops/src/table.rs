@@ -421,6 +421,8 @@ unsafe fn gemm_quantized<P: Panel>(
             // SAFETY: as the caller says.
             unsafe { accumulate(acc.as_flattened_mut(), x, stride, panels, spill) };
         };
+    // SAFETY: as the caller says.
+    let finish = |acc: &mut [[Results; 1]]| unsafe { finish(kernel, acc) };
     let mut done = 0;
     if let Some(rows) = kernel.one_row
         && dst.rows() == 1
@@ -431,16 +433,18 @@ unsafe fn gemm_quantized<P: Panel>(
     } else {
         if let Some(accumulate) = accumulate_two(kernel, tiles, dst.rows()) {
             // SAFETY: as the caller says.
-            done = panel::gemm(dst, x, *weights, space, pack, |acc, x, stride, panels, _| unsafe {
+            let accumulate = |acc: &mut [_], x: &[_], stride, panels: [&[P]; 2], _: &mut Spill| unsafe {
                 accumulate(acc, x, stride, panels);
-            });
+            };
+            done = panel::gemm(dst, x, *weights, space, pack, accumulate, |_| ());
         }
         let (_, mut dst) = dst.reborrow().split_at_col(done);
-        done += panel::gemm(&mut dst, x, weights.slice(done..weights.rows()), space, pack, accumulate);
+        done +=
+            panel::gemm(&mut dst, x, weights.slice(done..weights.rows()), space, pack, accumulate, finish);
     }
     if done < dst.cols() {
         let (_, mut dst) = dst.reborrow().split_at_col(done);
-        panel::gemm_rest(&mut dst, x, weights.slice(done..weights.rows()), space, accumulate);
+        panel::gemm_rest(&mut dst, x, weights.slice(done..weights.rows()), space, accumulate, finish);
     }
 }
 
@@ -482,20 +486,46 @@ unsafe fn gemm_panels<P: Panel>(
     space: &mut ProductSpace<'_>,
 ) -> usize {
     let two = match accumulate_two(kernel, tiles, dst.rows()) {
-        // SAFETY: as the caller says.
-        Some(accumulate) => panel::gemm_packed(dst, x, *weights, space, |acc, x, stride, panels, _| unsafe {
-            accumulate(acc, x, stride, panels);
-        }),
+        Some(accumulate) => panel::gemm_packed(
+            dst,
+            x,
+            *weights,
+            space,
+            // SAFETY: as the caller says.
+            |acc, x, stride, panels, _| unsafe { accumulate(acc, x, stride, panels) },
+            |_| (),
+        ),
         None => 0,
     };
     let (_, mut dst) = dst.reborrow().split_at_col(two);
     let accumulate = tiles.unwrap_or(kernel.accumulate);
     let weights = weights.slice(two..weights.rows());
-    // SAFETY: as the caller says.
-    let one = panel::gemm_packed(&mut dst, x, weights, space, |acc, x, stride, [panels], spill| unsafe {
-        accumulate(acc.as_flattened_mut(), x, stride, panels, spill);
-    });
+    let one = panel::gemm_packed(
+        &mut dst,
+        x,
+        weights,
+        space,
+        // SAFETY: as the caller says.
+        |acc, x, stride, [panels], spill| unsafe {
+            accumulate(acc.as_flattened_mut(), x, stride, panels, spill);
+        },
+        // SAFETY: as the caller says.
+        |acc| unsafe { finish(kernel, acc) },
+    );
     two + one
+}
+
+/// Puts results in order, where a kernel has left them in another.
+///
+/// # Safety
+///
+/// As [`gemm_quantized`].
+#[inline(always)]
+unsafe fn finish<P: Panel>(kernel: &Kernel<P>, acc: &mut [[Results; 1]]) {
+    if let Some(finish) = kernel.finish {
+        // SAFETY: as the caller says.
+        unsafe { finish(acc.as_flattened_mut()) };
+    }
 }
 
 /// What multiplies with two panels at a time, where a kernel has it and `m` rows of activations make it worth while.

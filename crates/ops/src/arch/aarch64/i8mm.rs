@@ -1,7 +1,7 @@
 //! Advanced SIMD with SMMLA: two rows of weights by two rows of activations, eight products to a lane of 32 bits.
 //!
 //! What comes out of it are pairs: two columns of two rows in a register. Results stay so from panel to panel; rows and
-//! columns are put in order once a call, so that nothing but multiplication and scaling is left for a panel.
+//! columns are put in order behind the last one, so that nothing but multiplication and scaling is left for a panel.
 
 use core::arch::aarch64::*;
 use core::arch::asm;
@@ -18,9 +18,9 @@ use crate::workspace::{Line, Spill};
 pub(crate) const TABLE: OpTable = OpTable {
     backend: Backend::NeonI8mm,
     needs: dotprod::TABLE.needs.union(Feature::I8MM),
-    q8_0: Kernel { accumulate, ..dotprod::TABLE.q8_0 },
-    q4_0: Kernel { accumulate, ..dotprod::TABLE.q4_0 },
-    q4_1: Kernel { accumulate, ..dotprod::TABLE.q4_1 },
+    q8_0: Kernel { accumulate, finish: Some(unpair), ..dotprod::TABLE.q8_0 },
+    q4_0: Kernel { accumulate, finish: Some(unpair), ..dotprod::TABLE.q4_0 },
+    q4_1: Kernel { accumulate, finish: Some(unpair), ..dotprod::TABLE.q4_1 },
     ..dotprod::TABLE
 };
 
@@ -82,14 +82,12 @@ fn accumulate_tiles<W: Weights>(
     panels: &[W],
     room: &mut Unpacked,
 ) {
-    tiles.iter_mut().for_each(|tile| pair(tile));
     for (b, panel) in panels.iter().enumerate() {
         let x = x.get(b * stride..).unwrap_or_default().as_chunks().0;
         let multiply = if W::HAS_LEAST { multiply_and_add_least } else { multiply };
         *room = unpack(panel);
         multiply(tiles, x, room);
     }
-    tiles.iter_mut().for_each(|tile| unpair(tile));
 }
 
 #[inline]
@@ -116,7 +114,7 @@ fn twice(a: float32x4_t, b: float32x4_t) -> Sixteen<float32x4_t> {
     [a, b, c, d]
 }
 
-/// `zip1` and `zip2` of two registers: two columns of two rows each to four columns of a row each, and back.
+/// `zip1` and `zip2` of two registers of doubles.
 macro_rules! zips {
     ($([$low:literal $high:literal] = [$a:literal $b:literal])*) => {
         concat!($(
@@ -126,9 +124,11 @@ macro_rules! zips {
     };
 }
 
-/// Moves the columns of a tile, of rows 0 to 3, by two halves' [`zips`].
-macro_rules! rearrange {
-    ($tile:ident, $first:expr, $second:expr) => {
+/// Pairs to results in order: of whole tiles, whose pairs are columns 0 to 7 of rows 0 and 1, of rows 2 and 3, and columns
+/// 8 to 15.
+#[target_feature(enable = "neon,dotprod,i8mm")]
+fn unpair(acc: &mut [Results]) {
+    for tile in acc.as_chunks_mut::<ROWS>().0 {
         // SAFETY: reads and writes the 256 bytes of the tile.
         unsafe {
             asm!(
@@ -136,13 +136,13 @@ macro_rules! rearrange {
                 "ld1 {{v20.4s-v23.4s}}, [{from}], #64",
                 "ld1 {{v24.4s-v27.4s}}, [{from}], #64",
                 "ld1 {{v28.4s-v31.4s}}, [{from}]",
-                $first,
+                zips!([0 4] = [16 17] [1 5] = [18 19] [2 6] = [24 25] [3 7] = [26 27]),
                 "st1 {{v0.4s-v3.4s}}, [{to}], #64",
                 "st1 {{v4.4s-v7.4s}}, [{to}], #64",
-                $second,
+                zips!([0 4] = [20 21] [1 5] = [22 23] [2 6] = [28 29] [3 7] = [30 31]),
                 "st1 {{v0.4s-v3.4s}}, [{to}], #64",
                 "st1 {{v4.4s-v7.4s}}, [{to}]",
-                from = inout(reg) $tile.as_ptr() => _, to = inout(reg) $tile.as_mut_ptr() => _,
+                from = inout(reg) tile.as_ptr() => _, to = inout(reg) tile.as_mut_ptr() => _,
                 out("v0") _, out("v1") _, out("v2") _, out("v3") _, out("v4") _, out("v5") _, out("v6") _,
                 out("v7") _, out("v16") _, out("v17") _, out("v18") _, out("v19") _, out("v20") _, out("v21") _,
                 out("v22") _, out("v23") _, out("v24") _, out("v25") _, out("v26") _, out("v27") _, out("v28") _,
@@ -150,29 +150,7 @@ macro_rules! rearrange {
                 options(nostack, preserves_flags)
             );
         }
-    };
-}
-
-/// Results in order to pairs: columns 0 to 7 of rows 0 and 1, of rows 2 and 3; columns 8 to 15.
-#[inline]
-#[target_feature(enable = "neon,dotprod,i8mm")]
-fn pair(tile: &mut [Results; ROWS]) {
-    rearrange!(
-        tile,
-        zips!([0 1] = [16 20] [2 3] = [17 21] [4 5] = [24 28] [6 7] = [25 29]),
-        zips!([0 1] = [18 22] [2 3] = [19 23] [4 5] = [26 30] [6 7] = [27 31])
-    );
-}
-
-/// Pairs to results in order.
-#[inline]
-#[target_feature(enable = "neon,dotprod,i8mm")]
-fn unpair(tile: &mut [Results; ROWS]) {
-    rearrange!(
-        tile,
-        zips!([0 4] = [16 17] [1 5] = [18 19] [2 6] = [24 25] [3 7] = [26 27]),
-        zips!([0 4] = [20 21] [1 5] = [22 23] [2 6] = [28 29] [3 7] = [30 31])
-    );
+    }
 }
 
 /// `smmla $acc, $x, $w` for an eight of quants of two pairs of rows.

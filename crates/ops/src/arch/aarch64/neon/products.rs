@@ -16,12 +16,30 @@ use crate::block::{BlockQ4_0, BlockQ4_1, BlockQ8_0};
 use crate::panel::{BlockQ8, Kernel, PanelQ4_0, PanelQ4_1, PanelQ8_0, Results, is_enough, sixteens};
 use crate::workspace::Spill;
 
-pub(super) const Q4_0: Kernel<PanelQ4_0> =
-    Kernel { dot: dot_q4_0, pack: pack_q4_0, accumulate, accumulate_two: None, one_row: Some(one_row_q4_0) };
-pub(super) const Q4_1: Kernel<PanelQ4_1> =
-    Kernel { dot: dot_q4_1, pack: pack_q4_1, accumulate, accumulate_two: None, one_row: Some(one_row_q4_1) };
-pub(super) const Q8_0: Kernel<PanelQ8_0> =
-    Kernel { dot: dot_q8_0, pack: pack_q8_0, accumulate, accumulate_two: None, one_row: Some(one_row_q8_0) };
+pub(super) const Q4_0: Kernel<PanelQ4_0> = Kernel {
+    dot: dot_q4_0,
+    pack: pack_q4_0,
+    accumulate,
+    accumulate_two: None,
+    finish: None,
+    one_row: Some(one_row_q4_0),
+};
+pub(super) const Q4_1: Kernel<PanelQ4_1> = Kernel {
+    dot: dot_q4_1,
+    pack: pack_q4_1,
+    accumulate,
+    accumulate_two: None,
+    finish: None,
+    one_row: Some(one_row_q4_1),
+};
+pub(super) const Q8_0: Kernel<PanelQ8_0> = Kernel {
+    dot: dot_q8_0,
+    pack: pack_q8_0,
+    accumulate,
+    accumulate_two: None,
+    finish: None,
+    one_row: Some(one_row_q8_0),
+};
 
 /// Defines a product of bytes that 16-bit lanes take. In assembly: of intrinsics the compiler makes widenings and products
 /// of 16 bits, twice as many instructions, when it knows that nibbles are small.

@@ -13,6 +13,7 @@ pub(in crate::arch::x86_64) const Q4_0: Kernel<PanelQ4_0> = Kernel {
     pack: pack_q4_0,
     accumulate: accumulate_q4_0,
     accumulate_two: None,
+    finish: None,
     one_row: Some(one_row_q4_0),
 };
 pub(in crate::arch::x86_64) const Q4_1: Kernel<PanelQ4_1> = Kernel {
@@ -20,6 +21,7 @@ pub(in crate::arch::x86_64) const Q4_1: Kernel<PanelQ4_1> = Kernel {
     pack: pack_q4_1,
     accumulate: accumulate_q4_1,
     accumulate_two: None,
+    finish: None,
     one_row: Some(one_row_q4_1),
 };
 pub(in crate::arch::x86_64) const Q8_0: Kernel<PanelQ8_0> = Kernel {
@@ -27,6 +29,7 @@ pub(in crate::arch::x86_64) const Q8_0: Kernel<PanelQ8_0> = Kernel {
     pack: pack_q8_0,
     accumulate: accumulate_q8_0,
     accumulate_two: None,
+    finish: None,
     one_row: Some(one_row_q8_0),
 };
 
