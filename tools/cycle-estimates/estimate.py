@@ -18,7 +18,7 @@ CPUS = ["cortex-a53", "cortex-a72", "cortex-a76"]
 LOOPS = [
     ("neon::products::one_row_q4_0", CPUS, "gemv Q4_0, file order", 512),
     ("neon::products::one_row_q8_0", CPUS, "gemv Q8_0, file order", 512),
-    ("dotprod::sixteen_rows_q4_0", CPUS[2:], "gemv Q4_0, file order, SDOT", 512),
+    ("dotprod::add_rows_q4_0", CPUS[2:], "gemv Q4_0, file order, SDOT", 1024),
     ("dotprod::one_row_q8_0", CPUS[2:], "gemv Q8_0, file order, SDOT", 512),
     ("neon::products::accumulate::<corelm_ops::panel::PanelQ4_0>", CPUS, "gemv Q4_0, packed", 512),
     ("dotprod::accumulate_one::<corelm_ops::panel::PanelQ4_0>", CPUS[2:], "gemv Q4_0, packed, SDOT", 512),

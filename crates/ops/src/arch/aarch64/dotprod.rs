@@ -173,8 +173,9 @@ macro_rules! load_four {
 macro_rules! add_four {
     ($acc:literal, $next:expr) => {
         concat!(
-            "tbl v31.8b, {{v0.16b-v3.16b}}, v29.8b\n",
-            "tbx v31.8b, {{v4.16b-v7.16b}}, v30.8b\n",
+            "zip2 v31.8h, v0.8h, v2.8h\n",
+            "zip2 v30.8h, v4.8h, v6.8h\n",
+            "zip2 v31.4s, v31.4s, v30.4s\n",
             "ld1 {{v20.4s-v23.4s}}, [{starts}]\n",
             "and v0.16b, v1.16b, v24.16b\n",
             "and v2.16b, v3.16b, v24.16b\n",
@@ -193,7 +194,7 @@ macro_rules! add_four {
             "sdot v22.4s, v5.16b, v26.16b\n",
             "sdot v23.4s, v7.16b, v26.16b\n",
             $next,
-            "fcvtl v31.4s, v31.4h\n",
+            "fcvtl2 v31.4s, v31.8h\n",
             "addp v20.4s, v20.4s, v21.4s\n",
             "addp v22.4s, v22.4s, v23.4s\n",
             "fmul v31.4s, v31.4s, v27.4s\n",
@@ -206,18 +207,28 @@ macro_rules! add_four {
     };
 }
 
+/// Adds the sums of sixteen rows, and goes on to the next block.
+macro_rules! add_block {
+    () => {
+        concat!(
+            load_four!("stride"),
+            "ld2r {{v27.4s, v28.4s}}, [{d}], {size}\n",
+            "ld1 {{v25.16b-v26.16b}}, [{qs}], {size}\n",
+            "sub v28.4s, v29.4s, v28.4s\n",
+            add_four!(16, load_four!("stride")),
+            add_four!(17, load_four!("stride")),
+            add_four!(18, load_four!("back")),
+            add_four!(19, ""),
+        )
+    };
+}
+
 /// The bits of 1.5 * 2^23: with a sum of quants added to them they are those of the f32 that is as much larger, exactly, so
 /// that one subtraction makes an f32 of the sum and adds the offset.
 const BIAS: i32 = 12_582_912f32.to_bits().cast_signed();
 
 /// What the sums of four rows start with.
 static STARTS: [[i32; 4]; 4] = [[BIAS, 0, 0, 0]; 4];
-
-/// Where the scales of two rows lie in what [`load_four`] loads of them: to be the first two, and to be the next.
-static SCALES: [[u8; 8]; 2] = {
-    const NONE: u8 = u8::MAX;
-    [[14, 15, 46, 47, NONE, NONE, NONE, NONE], [NONE, NONE, NONE, NONE, 14, 15, 46, 47]]
-};
 
 /// As [`one_row_q4_0`], by fewer instructions.
 #[target_feature(enable = "neon,dotprod")]
@@ -237,7 +248,8 @@ fn sixteen_rows_q4_0(acc: &mut [Results], x: &[BlockQ8], blocks: &[BlockQ4_0], s
 
 /// Adds the products of one row of activations with `acc.len()` sixteens of rows.
 ///
-/// One block of assembly: four sums are started by one load, and scaled before the next four.
+/// One block of assembly: four sums are started by one load, and scaled before the next four. Two blocks at a time, of which
+/// an odd number begins with the second.
 ///
 /// # Safety
 ///
@@ -251,25 +263,20 @@ unsafe fn add_rows_q4_0(acc: &mut [Results], x: &[BlockQ8], rows: SixteenRows) {
     }
     let stride = rows.stride;
     // SAFETY: reads `x`, `x.len()` blocks of as many sixteens of rows as there are results, each with 14 bytes before it,
-    // and the tables; goes over the results.
+    // and the table; goes over the results.
     unsafe {
         asm!(
-            "ld1r {{v8.4s}}, [{starts}]",
-            "ld1 {{v29.8b-v30.8b}}, [{scales}]",
+            "ld1r {{v29.4s}}, [{starts}]",
             "movi v24.16b, #15",
             "2:",
             "ld1 {{v16.4s-v19.4s}}, [{acc}]",
             "mov {d}, {x}",
             "add {qs}, {x}, #{qs_at}",
+            "tbnz {n}, #0, 4f",
             "3:",
-            load_four!("stride"),
-            "ld2r {{v27.4s, v28.4s}}, [{d}], {size}",
-            "ld1 {{v25.16b-v26.16b}}, [{qs}], {size}",
-            "sub v28.4s, v8.4s, v28.4s",
-            add_four!(16, load_four!("stride")),
-            add_four!(17, load_four!("stride")),
-            add_four!(18, load_four!("back")),
-            add_four!(19, ""),
+            add_block!(),
+            "4:",
+            add_block!(),
             "cmp {d}, {end}",
             "b.ne 3b",
             "st1 {{v16.4s-v19.4s}}, [{acc}], #64",
@@ -279,13 +286,13 @@ unsafe fn add_rows_q4_0(acc: &mut [Results], x: &[BlockQ8], rows: SixteenRows) {
             acc = inout(reg) acc.as_mut_ptr() => _, acc_end = in(reg) acc.as_ptr_range().end,
             x = in(reg) x.as_ptr(), end = in(reg) x.as_ptr_range().end, d = out(reg) _, qs = out(reg) _,
             qs_at = const offset_of!(BlockQ8, qs), size = in(reg) size_of::<BlockQ8>(),
-            starts = in(reg) &raw const STARTS, scales = in(reg) &raw const SCALES,
+            n = in(reg) x.len(), starts = in(reg) &raw const STARTS,
             q = inout(reg) rows.first.wrapping_add(size_of::<F16>()).wrapping_sub(16) => _,
             stride = in(reg) stride,
             back = in(reg) BLOCK.wrapping_sub(stride.wrapping_mul(PANEL_ROWS - 1)),
             next = in(reg) stride.wrapping_mul(PANEL_ROWS).wrapping_sub(x.len().wrapping_mul(BLOCK)),
             out("v0") _, out("v1") _, out("v2") _, out("v3") _, out("v4") _, out("v5") _, out("v6") _,
-            out("v7") _, out("v8") _, out("v16") _, out("v17") _, out("v18") _, out("v19") _, out("v20") _,
+            out("v7") _, out("v16") _, out("v17") _, out("v18") _, out("v19") _, out("v20") _,
             out("v21") _, out("v22") _, out("v23") _, out("v24") _, out("v25") _, out("v26") _, out("v27") _,
             out("v28") _, out("v29") _, out("v30") _, out("v31") _,
             options(nostack)
