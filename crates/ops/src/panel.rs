@@ -426,8 +426,8 @@ fn for_each_few<const W: usize>(
         clear(acc.as_flattened_mut());
         add(acc, first);
         finish(acc);
-        let mut dst = dst.reborrow().slice(first..first + acc.len(), col..usize::MAX);
-        for (acc, mut dst) in acc.iter().zip(dst.iter_mut()) {
+        for (acc, dst) in acc.iter().zip(dst.rows_from(first)) {
+            let Some(mut dst) = dst.get_mut(col..) else { return };
             for (acc, lanes) in acc.iter().zip(lanes) {
                 let split = mem::take(&mut dst).split_at_mut_checked(lanes.len());
                 let (Some((to, rest)), Some(acc)) = (split, acc.get(lanes.clone())) else { return };

@@ -47,12 +47,14 @@ impl<'a> TileMut<'a> {
         Some(unsafe { core::slice::from_raw_parts_mut(self.origin.as_ptr().add(i * self.stride), self.cols) })
     }
 
-    /// This tile's parts of all rows, in order.
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut [f32]> {
+    /// This tile's parts of the rows from `first` on, in order.
+    #[inline(always)]
+    pub(crate) fn rows_from(&mut self, first: usize) -> impl Iterator<Item = &mut [f32]> {
         let (origin, stride, cols) = (self.origin.as_ptr(), self.stride, self.cols);
         // SAFETY: these rows of the matrix exist and differ, this tile's columns lie inside them and are borrowed by `self`
         // alone.
-        (0..self.rows).map(move |i| unsafe { core::slice::from_raw_parts_mut(origin.add(i * stride), cols) })
+        (first..self.rows)
+            .map(move |i| unsafe { core::slice::from_raw_parts_mut(origin.add(i * stride), cols) })
     }
 
     /// This tile's part of `N` rows from `first` on, or `None` when there are not so many.
