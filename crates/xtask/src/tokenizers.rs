@@ -19,7 +19,7 @@ const NAME: &str = "tokenizer-peers";
 #[derive(Parser)]
 #[command(name = "cargo xtask bench --tokenizers")]
 pub struct Options {
-    /// A GGUF file with a byte-level vocabulary [default: GPT-2's, which tiktoken-rs carries]
+    /// A GGUF file with a byte-level or a SentencePiece vocabulary [default: GPT-2's, which tiktoken-rs carries]
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
     /// Texts to encode [default: the repository's documentation and sources]

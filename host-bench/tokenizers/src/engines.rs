@@ -248,7 +248,7 @@ struct Tiktoken {
 
 impl Tiktoken {
     fn boxed(vocabulary: &'static Vocabulary, _: usize) -> Result<Box<dyn Engine>> {
-        let core = CoreBPE::new(Self::ranks(vocabulary), Default::default(), &vocabulary.pattern())?;
+        let core = CoreBPE::new(Self::ranks(vocabulary), Default::default(), &vocabulary.pattern()?)?;
         Ok(Box::new(Self { core, vocabulary }))
     }
 
@@ -270,8 +270,8 @@ impl Engine for Tiktoken {
     }
 
     fn load(&mut self) -> Result<Duration> {
-        let ranks = Self::ranks(self.vocabulary);
-        timed(|| CoreBPE::new(ranks, Default::default(), &self.vocabulary.pattern()))
+        let (ranks, pattern) = (Self::ranks(self.vocabulary), self.vocabulary.pattern()?);
+        timed(|| CoreBPE::new(ranks, Default::default(), &pattern))
     }
 }
 
@@ -285,6 +285,7 @@ struct Bpe {
 
 impl Bpe {
     fn boxed(vocabulary: &'static Vocabulary, _: usize) -> Result<Box<dyn Engine>> {
+        vocabulary.pattern()?;
         let factor = find_hash_factor_for_dictionary(vocabulary.tokens.iter().cloned());
         let tokenizer = Self::tokenizer(vocabulary.tokens.clone(), vocabulary, factor)?;
         Ok(Box::new(Self { tokenizer, vocabulary, factor }))
@@ -296,7 +297,7 @@ impl Bpe {
         factor: u64,
     ) -> Result<bpe_openai::Tokenizer> {
         let bpe = BytePairEncoding::from_dictionary(tokens, Some(factor));
-        let patterns = vocabulary.patterns_without_lookahead();
+        let patterns = vocabulary.patterns_without_lookahead()?;
         let patterns = patterns.each_ref().map(|(pattern, looks_ahead)| (pattern.as_str(), *looks_ahead));
         bpe_openai::Tokenizer::new_lookahead(bpe, &patterns, false).context("its regular expression")
     }

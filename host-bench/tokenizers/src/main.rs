@@ -30,7 +30,7 @@ use vocabulary::Vocabulary;
 #[derive(Parser)]
 #[command(name = "tokenizer-peers")]
 struct Options {
-    /// A GGUF file with a byte-level vocabulary [default: GPT-2's, which tiktoken-rs carries]
+    /// A GGUF file with a byte-level or a SentencePiece vocabulary [default: GPT-2's, which tiktoken-rs carries]
     #[arg(long)]
     model: Option<PathBuf>,
     /// Texts to encode, the first of which the short ones are taken from

@@ -1,6 +1,7 @@
 //! The vocabulary of a GGUF file, in the forms in which the peers take one.
 
 mod gpt_2;
+mod sentence_piece;
 
 use std::path::Path;
 
@@ -35,19 +36,20 @@ const PATTERNS: [(&str, &str, bool); 12] = [
     ("stablelm2", QWEN_2, false),
 ];
 
-/// A byte-level vocabulary.
+/// A byte-level vocabulary, or SentencePiece's BPE.
 pub struct Vocabulary {
     /// What it is called in the report.
     pub name: String,
     /// The file, for the engine.
     pub file: Vec<u8>,
-    /// `tokenizer.ggml.pre`.
+    /// `tokenizer.ggml.pre`; of SentencePiece, which has none, `llama`.
     pub pre: String,
     /// The bytes of each token that text can become, in the order of the ids, which begin at 0 and have no gaps.
     pub tokens: Vec<Vec<u8>>,
     /// The same in `tokenizer.json`, for Hugging Face's tokenizers and kitoken.
     pub json: Vec<u8>,
-    head: &'static str,
+    /// What begins the pre-tokenizer's expression; SentencePiece has none.
+    head: Option<&'static str>,
 }
 
 impl Vocabulary {
@@ -68,9 +70,15 @@ impl Vocabulary {
         let string =
             |key| image.bytes(key).map(|bytes| bytes.map(String::from_utf8_lossy).unwrap_or_default());
         let kind = string("tokenizer.ggml.model")?;
+        if kind == "llama" {
+            let json = serde_json::to_vec(&sentence_piece::tokenizer_json(&image)?)?;
+            let texts = image.array("tokenizer.ggml.tokens", ValueType::String)?;
+            let tokens = texts.iter().flat_map(|texts| texts.strings().map(<[u8]>::to_vec)).collect();
+            return Ok(Self { name, pre: "llama".into(), tokens, json, head: None, file });
+        }
         ensure!(
             kind == "gpt2",
-            "its tokenizer is '{kind}': the peers are compared on byte-level ones, 'gpt2'"
+            "its tokenizer is '{kind}': the peers are compared on byte-level ones, 'gpt2', and on 'llama'"
         );
         let pre = string("tokenizer.ggml.pre")?.into_owned();
         let Some(&(_, head, ignores_merges)) = PATTERNS.iter().find(|(name, ..)| *name == pre) else {
@@ -104,18 +112,23 @@ impl Vocabulary {
         let merges = strings("tokenizer.ggml.merges")?;
         let json = tokenizer_json(&vocab, &merges, &with_white_space(head), ignores_merges);
         let json = serde_json::to_vec(&json)?;
-        Ok(Self { name, pre, tokens, json, head, file })
+        Ok(Self { name, pre, tokens, json, head: Some(head), file })
     }
 
     /// The pre-tokenizer's regular expression.
-    pub fn pattern(&self) -> String {
-        with_white_space(self.head)
+    pub fn pattern(&self) -> Result<String> {
+        Ok(with_white_space(self.head()?))
     }
 
     /// The same without looking ahead: alternatives in their order, each with whether its last character belongs to the
     /// next piece.
-    pub fn patterns_without_lookahead(&self) -> [(String, bool); 3] {
-        [(format!(r"{}|\s+$", self.head), false), (r"\s+\s".to_owned(), true), (r"\s+".to_owned(), false)]
+    pub fn patterns_without_lookahead(&self) -> Result<[(String, bool); 3]> {
+        let whole = format!(r"{}|\s+$", self.head()?);
+        Ok([(whole, false), (r"\s+\s".to_owned(), true), (r"\s+".to_owned(), false)])
+    }
+
+    fn head(&self) -> Result<&'static str> {
+        self.head.context("it is not byte-level")
     }
 }
 
