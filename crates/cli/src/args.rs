@@ -60,7 +60,7 @@ pub struct ModelArgs {
     #[arg(short, long, default_value = "128")]
     pub batch_size: NonZeroUsize,
     /// Threads.
-    #[arg(short, long, default_value = "1")]
+    #[arg(short, long, default_value = "1", value_parser = threads)]
     pub threads: NonZeroUsize,
     /// Read weights from the file as they lie there, instead of copying them to where they are read faster.
     #[arg(long)]
@@ -300,7 +300,7 @@ pub struct BenchArgs {
     #[arg(short, long, value_delimiter = ',', default_value = "0")]
     pub depth: Vec<usize>,
     /// Thread counts.
-    #[arg(short, long, value_delimiter = ',', default_value = "1")]
+    #[arg(short, long, value_delimiter = ',', default_value = "1", value_parser = threads)]
     pub threads: Vec<NonZeroUsize>,
     /// Read weights from the file as they lie there, instead of copying them to where they are read faster.
     #[arg(long)]
@@ -434,4 +434,11 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, ExitC
         eprintln!("corelm: {}; try 'corelm --help'", problem.join(" "));
         ExitCode::from(2)
     })
+}
+
+/// A number of threads that a system can be asked for: the standard library aborts where there are no more.
+fn threads(text: &str) -> Result<NonZeroUsize, String> {
+    const MOST: usize = 1024;
+    let n: NonZeroUsize = text.parse().map_err(|error: std::num::ParseIntError| error.to_string())?;
+    if n.get() <= MOST { Ok(n) } else { Err(format!("at most {MOST}")) }
 }

@@ -17,14 +17,24 @@ pub struct FileSink {
 }
 
 impl FileSink {
-    /// Begins to write the file `path`.
-    pub fn create(path: &Path) -> Outcome<FileSink> {
-        let mut part = path.to_owned().into_os_string();
+    /// Begins to write the file `path`, which must not be the `input`. Where it is a link, the file behind it is replaced;
+    /// what is there and no file, a device for one, stays.
+    pub fn create(path: &Path, input: Option<&Path>) -> Outcome<FileSink> {
+        let cannot = |path: &Path, error: &dyn std::fmt::Display| {
+            Failure::because(format_args!("cannot write '{}'", path.display()), error)
+        };
+        let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        if fs::metadata(&target).is_ok_and(|there| !there.is_file()) {
+            return Err(cannot(path, &"it is there and is no file"));
+        }
+        if input.is_some_and(|input| fs::canonicalize(input).is_ok_and(|input| input == target)) {
+            return Err(cannot(path, &"it is what is read"));
+        }
+        let mut part = target.clone().into_os_string();
         part.push(".part");
         let part = PathBuf::from(part);
-        let file = File::create(&part)
-            .map_err(|error| Failure::because(format_args!("cannot write '{}'", part.display()), error))?;
-        Ok(FileSink { path: path.to_owned(), part, file: BufWriter::new(file), error: None })
+        let file = File::create_new(&part).map_err(|error| cannot(&part, &error))?;
+        Ok(FileSink { path: target, part, file: BufWriter::new(file), error: None })
     }
 
     /// Gives the file its name if all was `written`; removes it otherwise.

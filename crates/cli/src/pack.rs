@@ -27,7 +27,7 @@ pub fn run(args: &PackArgs) -> Outcome {
         let packable = "matrices of q4_0, q4_1 and q8_0 can be, and vocabularies of gpt2 and llama";
         return Err(file.because(format_args!("nothing to pack; {packable}")));
     }
-    let sink = FileSink::create(&args.output)?;
+    let sink = FileSink::create(&args.output, Some(&args.input))?;
     pack(&image, &types, &index, ops(None)?, sink)
 }
 

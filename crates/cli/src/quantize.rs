@@ -33,7 +33,7 @@ pub fn run(args: &QuantizeArgs) -> Outcome {
             file.because(format_args!("tensor {name} is {ty} already; quantize from f32, f16 or bf16"))
         );
     }
-    let sink = FileSink::create(&args.output)?;
+    let sink = FileSink::create(&args.output, Some(&args.input))?;
     convert(&image, target, Value::U32(file_type), sink)
 }
 

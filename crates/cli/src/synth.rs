@@ -15,7 +15,7 @@ use crate::progress::bar;
 pub fn run(args: &SynthArgs) -> Outcome {
     let config = config(args)?;
     let n_bytes = model_bytes(&config).map_err(|error| Failure::Usage(error.to_string()))?;
-    let mut file = FileSink::create(&args.output)?;
+    let mut file = FileSink::create(&args.output, None)?;
     let mut sink = Watched { file: &mut file, bar: bar(n_bytes, "writing") };
     let written = write_model(&config, &mut sink).map(drop).map_err(Failure::says);
     sink.bar.finish_and_clear();

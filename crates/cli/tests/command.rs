@@ -329,3 +329,40 @@ fn shapes_that_cannot_be_are_usage_errors() {
     assert_eq!(std::fs::read_dir(folder).unwrap().count(), 0, "a refused model left a file behind");
     assert_refused(&["synth", "--preset", "tiny", "-o", "/nowhere/model.gguf"], 1, "/nowhere/model.gguf");
 }
+
+/// What is written never takes the place of what was read, of a device or of another's half-written file.
+#[test]
+fn outputs_replace_no_input_and_nothing_but_files() {
+    let folder = common::folder("outputs");
+    let file = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+    let (model, socket, link, other) = (file("model.gguf"), file("socket"), file("link"), file("other"));
+    for old in [&model, &socket, &link, &other, &format!("{other}.part")] {
+        let _ = std::fs::remove_file(old);
+    }
+    assert_eq!(status_and_output(&["synth", "--preset", "tiny", "-o", &model]).0, Some(0));
+    let bytes = std::fs::read(&model).unwrap();
+
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    assert_refused(&["pack", &model, &socket], 1, "is no file");
+    std::os::unix::fs::symlink(&model, &link).unwrap();
+    assert_refused(&["pack", &model, &model], 1, "is what is read");
+    assert_refused(&["pack", &model, &link], 1, "is what is read");
+    std::fs::write(format!("{other}.part"), "another's").unwrap();
+    assert_refused(&["pack", &model, &other], 1, "exists");
+    assert_eq!(std::fs::read(format!("{other}.part")).unwrap(), b"another's");
+    assert_eq!(std::fs::read(&model).unwrap(), bytes);
+
+    // Through a link the file behind it is replaced.
+    std::fs::remove_file(&link).unwrap();
+    std::fs::write(&other, "old").unwrap();
+    std::fs::remove_file(format!("{other}.part")).unwrap();
+    std::os::unix::fs::symlink(&other, &link).unwrap();
+    assert_eq!(status_and_output(&["pack", &model, &link]).0, Some(0));
+    assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert!(std::fs::read(&other).unwrap().starts_with(b"GGUF"));
+}
+
+#[test]
+fn more_threads_than_systems_have_are_refused() {
+    assert_refused(&["bench", "-m", "none.gguf", "-t", "1,100000"], 2, "at most 1024");
+}
