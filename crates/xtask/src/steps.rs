@@ -19,6 +19,9 @@ pub enum Outcome {
 pub struct Steps {
     /// Only steps whose name has this in it are run; it is empty for all.
     filter: String,
+    /// Names of those that were left out, and whether any was not.
+    left_out: Vec<String>,
+    has_run: bool,
     passed: usize,
     failures: Vec<String>,
     skipped: Vec<String>,
@@ -34,7 +37,10 @@ impl Steps {
     /// Runs one step and prints its line; a failure is kept for [`Steps::finish`].
     pub fn step(&mut self, name: &str, body: impl FnOnce() -> Result<Outcome>) {
         if name.contains(&self.filter) {
+            self.has_run = true;
             self.run(name, body);
+        } else {
+            self.left_out.push(name.to_owned());
         }
     }
 
@@ -74,8 +80,11 @@ impl Steps {
     ///
     /// # Errors
     ///
-    /// When a step failed; names them.
+    /// When a step failed; names them. When all were left out.
     pub fn finish(self) -> Result<()> {
+        if !self.has_run && !self.left_out.is_empty() {
+            bail!("no step has '{}' in its name; there are: {}", self.filter, self.left_out.join(", "));
+        }
         println!("\ntotal {:.0} s", self.elapsed.as_secs_f64());
         if !self.skipped.is_empty() {
             println!("skipped: {}", self.skipped.join(", "));
@@ -119,6 +128,15 @@ mod tests {
         steps.step("format", || bail!("left out"));
         assert_eq!(steps.build("kernel", || Ok(1)), Some(1));
         assert_eq!((steps.passed, steps.failures.len()), (2, 0));
+        assert!(steps.finish().is_ok());
+    }
+
+    #[test]
+    fn a_filter_that_leaves_all_out_is_an_error() {
+        let mut steps = Steps::new("gloden");
+        steps.step("golden outputs", || passed(Ok(())));
+        let error = steps.finish().unwrap_err().to_string();
+        assert_eq!(error, "no step has 'gloden' in its name; there are: golden outputs");
     }
 
     #[test]
