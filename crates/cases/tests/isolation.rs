@@ -1,6 +1,9 @@
 //! What one user of a memory has to do with the next: nothing. A dirty arena gives the same bits as a fresh one, and what is
 //! dropped leaves zeros.
 
+#[path = "support/threads.rs"]
+mod threads;
+
 use std::mem::MaybeUninit;
 use std::num::NonZeroU32;
 
@@ -10,7 +13,7 @@ use corelm::config::{Architecture, Config};
 use corelm::gguf::Image;
 use corelm::kv_cache::KvType;
 use corelm::ops::cpu::Features;
-use corelm::ops::{GgmlType, Ops, Workers};
+use corelm::ops::{GgmlType, Ops};
 use corelm::plan::{MemoryPlan, SessionConfig};
 use corelm::sampler::{Sampler, SamplingConfig};
 use corelm::session::{Session, SessionError};
@@ -18,6 +21,7 @@ use corelm::tokenizer::{Prompt, Specials, TokenKind, Tokenizer};
 use corelm::weights::Weights;
 use corelm::{Error, Token};
 use corelm_cases::synth::{self, SynthConfig, model_bytes, write_model};
+use threads::Threads;
 
 /// Heads of a whole block of Q8_0; long enough that workers share the positions of a head.
 const SMALL: SynthConfig = SynthConfig {
@@ -43,19 +47,6 @@ fn models() -> Vec<Vec<u8>> {
         file
     };
     kinds.into_iter().map(write).collect()
-}
-
-/// Threads that are started for each job.
-struct Threads(usize);
-
-impl Workers for Threads {
-    fn count(&self) -> usize {
-        self.0
-    }
-
-    fn run(&self, job: &(dyn Fn(usize) + Sync)) {
-        std::thread::scope(|scope| (0..self.0).for_each(|i| drop(scope.spawn(move || job(i)))));
-    }
 }
 
 type Region = Vec<MaybeUninit<u8>>;

@@ -1,6 +1,9 @@
 //! A vocabulary of 32 001 tokens, one more than whole tiles of rows: every logit, in either order of the weights, on one
 //! worker and two, by every back-end.
 
+#[path = "support/threads.rs"]
+mod threads;
+
 use std::mem::MaybeUninit;
 
 use corelm::Token;
@@ -8,12 +11,13 @@ use corelm::arena::Arena;
 use corelm::config::{Architecture, Config};
 use corelm::gguf::Image;
 use corelm::kv_cache::KvType;
-use corelm::ops::{Features, GgmlType, Ops, Workers};
+use corelm::ops::{Features, GgmlType, Ops};
 use corelm::plan::{MemoryPlan, SessionConfig};
 use corelm::session::{Session, SessionError};
 use corelm::tokenizer::{Controls, Tokenizer};
 use corelm::weights::Weights;
 use corelm_cases::synth::{SynthConfig, model_bytes, write_model};
+use threads::Threads;
 
 const N: usize = 32_001;
 const LAST: Token = N as Token - 1;
@@ -22,18 +26,6 @@ const TWIN: Token = 20_000;
 const PROMPT: [Token; 5] = [84, LAST, 300, 31_999, 12];
 const TYPES: [GgmlType; 6] =
     [GgmlType::F32, GgmlType::F16, GgmlType::BF16, GgmlType::Q4_0, GgmlType::Q4_1, GgmlType::Q8_0];
-
-struct Threads(usize);
-
-impl Workers for Threads {
-    fn count(&self) -> usize {
-        self.0
-    }
-
-    fn run(&self, job: &(dyn Fn(usize) + Sync)) {
-        std::thread::scope(|scope| (0..self.0).for_each(|i| drop(scope.spawn(move || job(i)))));
-    }
-}
 
 /// A model whose last token is the twin of another.
 fn file(arch: Architecture, ty: GgmlType) -> Vec<u8> {
