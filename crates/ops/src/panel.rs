@@ -206,6 +206,8 @@ pub(crate) struct Kernel<P: Panel> {
     pub accumulate: Accumulate<P>,
     /// The same for panels of two sixteens of rows, where it pays to read activations once for both.
     pub accumulate_two: Option<AccumulateTwo<P>>,
+    /// The results of one row of activations with two sixteens of rows, where memory gives more to two streams than to one.
+    pub two_streams: Option<TwoStreams<P>>,
     /// Puts results in the order of the rows, where `accumulate` leaves them in one of its own: once, behind the last panels.
     pub finish: Option<Finish>,
     /// The results of one row of activations without panels, where that is faster than to gather them.
@@ -222,6 +224,9 @@ pub(crate) type Finish = unsafe fn(acc: &mut [Results]);
 /// `acc[i][side] += x[b * stride + i] . panels[side][b]`, as [`Kernel::accumulate`].
 pub(crate) type AccumulateTwo<P> =
     unsafe fn(acc: &mut [[Results; 2]], x: &[BlockQ8], stride: usize, panels: [&[P]; 2]);
+
+/// `results[side] = x . panels[side]`.
+pub(crate) type TwoStreams<P> = unsafe fn(results: [&mut Results; 2], x: &[BlockQ8], panels: [&[P]; 2]);
 
 /// The registers of a back-end whose shape is state of the CPU: set before a product of that many rows of activations or
 /// more, given back behind it; and what such products are made with: where `acc` fills a tile, tiles are configured.
@@ -305,6 +310,27 @@ pub(crate) fn gemv<B: Block>(
     clear(results);
     rows(results, x, weights.blocks(), n_blocks);
     n - n % PANEL_ROWS
+}
+
+/// The same with the weights in panels, from the front and from the middle on by turns.
+#[inline(never)]
+pub(crate) fn gemv_packed<P: Panel>(
+    dst: &mut TileMut<'_>,
+    x: &[BlockQ8],
+    weights: Packed<'_, P>,
+    two_streams: impl Fn([&mut Results; 2], &[BlockQ8], [&[P]; 2]),
+) -> usize {
+    let n_blocks = weights.cols() / QK;
+    let (Some(x), Some(dst)) = (x.get(..n_blocks), dst.row_mut(0)) else { return 0 };
+    let [first, second] = weights.halves().map(|panels| panels.chunks_exact(n_blocks.max(1)));
+    let (n, results) = (first.len(), dst.as_chunks_mut().0);
+    let Some((front, back)) = results.get_mut(..2 * n).and_then(|all| all.split_at_mut_checked(n)) else {
+        return 0;
+    };
+    for ((first, second), (front, back)) in first.zip(second).zip(front.iter_mut().zip(back)) {
+        two_streams([front, back], x, [first, second]);
+    }
+    2 * n * PANEL_ROWS
 }
 
 /// `dst (m, n) = x (m, k) . weights (n, k)^T`, with the weights in a file's order, `W` sixteens of their rows side by side:

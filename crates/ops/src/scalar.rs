@@ -132,6 +132,7 @@ pub(crate) const Q8_0: Kernel<PanelQ8_0> = Kernel {
         });
     },
     accumulate_two: None,
+    two_streams: None,
     finish: None,
     one_row: None,
 };
@@ -151,6 +152,7 @@ pub(crate) const Q4_0: Kernel<PanelQ4_0> = Kernel {
         });
     },
     accumulate_two: None,
+    two_streams: None,
     finish: None,
     one_row: None,
 };
@@ -174,6 +176,7 @@ pub(crate) const Q4_1: Kernel<PanelQ4_1> = Kernel {
         });
     },
     accumulate_two: None,
+    two_streams: None,
     finish: None,
     one_row: None,
 };

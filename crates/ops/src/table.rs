@@ -485,8 +485,13 @@ unsafe fn gemm_panels<P: Panel>(
     weights: &Packed<'_, P>,
     space: &mut ProductSpace<'_>,
 ) -> usize {
-    let two = match accumulate_two(kernel, tiles, dst.rows()) {
-        Some(accumulate) => panel::gemm_packed(
+    let two_streams = kernel.two_streams.filter(|_| arch::HAS_TWO && dst.rows() == 1);
+    let two = match (two_streams, accumulate_two(kernel, tiles, dst.rows())) {
+        (Some(add), _) => {
+            // SAFETY: as the caller says.
+            panel::gemv_packed(dst, x, *weights, |to, x, panels| unsafe { add(to, x, panels) })
+        }
+        (None, Some(accumulate)) => panel::gemm_packed(
             dst,
             x,
             *weights,
@@ -495,7 +500,7 @@ unsafe fn gemm_panels<P: Panel>(
             |acc, x, stride, panels, _| unsafe { accumulate(acc, x, stride, panels) },
             |_| (),
         ),
-        None => 0,
+        (None, None) => 0,
     };
     let (_, mut dst) = dst.reborrow().split_at_col(two);
     let accumulate = tiles.unwrap_or(kernel.accumulate);

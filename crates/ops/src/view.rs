@@ -205,6 +205,14 @@ impl<'m, P: Panel> Packed<'m, P> {
         })
     }
 
+    /// As many whole panels in two halves, one behind the other; none where the first begins before the matrix.
+    pub(crate) fn halves(self) -> [&'m [P]; 2] {
+        let (start, end) = self.inside;
+        let n_panels = if start == 0 { end / (2 * PANEL_ROWS) * self.row_blocks } else { 0 };
+        let (first, rest) = self.panels.split_at_checked(n_panels).unwrap_or_default();
+        [first, rest.get(..n_panels).unwrap_or_default()]
+    }
+
     /// The rows behind the panels.
     pub(crate) fn rest(self) -> Rows<'m, P::Block> {
         self.rest

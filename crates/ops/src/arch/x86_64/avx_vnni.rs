@@ -12,9 +12,9 @@ use crate::workspace::Spill;
 pub(crate) const TABLE: OpTable = OpTable {
     backend: Backend::AvxVnni,
     needs: avx2::TABLE.needs.union(Feature::AVX_VNNI),
-    q8_0: Kernel { accumulate: accumulate_q8_0, ..avx2::TABLE.q8_0 },
-    q4_0: Kernel { accumulate: accumulate_q4_0, ..avx2::TABLE.q4_0 },
-    q4_1: Kernel { accumulate: accumulate_q4_1, ..avx2::TABLE.q4_1 },
+    q8_0: Kernel { accumulate: accumulate_q8_0, two_streams: None, ..avx2::TABLE.q8_0 },
+    q4_0: Kernel { accumulate: accumulate_q4_0, two_streams: None, ..avx2::TABLE.q4_0 },
+    q4_1: Kernel { accumulate: accumulate_q4_1, two_streams: None, ..avx2::TABLE.q4_1 },
     ..avx2::TABLE
 };
 

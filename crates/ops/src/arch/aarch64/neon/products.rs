@@ -21,6 +21,7 @@ pub(super) const Q4_0: Kernel<PanelQ4_0> = Kernel {
     pack: pack_q4_0,
     accumulate,
     accumulate_two: None,
+    two_streams: None,
     finish: None,
     one_row: Some(one_row_q4_0),
 };
@@ -29,6 +30,7 @@ pub(super) const Q4_1: Kernel<PanelQ4_1> = Kernel {
     pack: pack_q4_1,
     accumulate,
     accumulate_two: None,
+    two_streams: None,
     finish: None,
     one_row: Some(one_row_q4_1),
 };
@@ -37,6 +39,7 @@ pub(super) const Q8_0: Kernel<PanelQ8_0> = Kernel {
     pack: pack_q8_0,
     accumulate,
     accumulate_two: None,
+    two_streams: None,
     finish: None,
     one_row: Some(one_row_q8_0),
 };

@@ -13,6 +13,7 @@ pub(in crate::arch::x86_64) const Q4_0: Kernel<PanelQ4_0> = Kernel {
     pack: pack_q4_0,
     accumulate: accumulate_q4_0,
     accumulate_two: None,
+    two_streams: Some(two_streams_q4_0),
     finish: None,
     one_row: Some(one_row_q4_0),
 };
@@ -21,6 +22,7 @@ pub(in crate::arch::x86_64) const Q4_1: Kernel<PanelQ4_1> = Kernel {
     pack: pack_q4_1,
     accumulate: accumulate_q4_1,
     accumulate_two: None,
+    two_streams: Some(two_streams_q4_1),
     finish: None,
     one_row: Some(one_row_q4_1),
 };
@@ -29,6 +31,7 @@ pub(in crate::arch::x86_64) const Q8_0: Kernel<PanelQ8_0> = Kernel {
     pack: pack_q8_0,
     accumulate: accumulate_q8_0,
     accumulate_two: None,
+    two_streams: Some(two_streams_q8_0),
     finish: None,
     one_row: Some(one_row_q8_0),
 };
@@ -332,41 +335,110 @@ pub(in crate::arch::x86_64) fn scales(d: &[F16; PANEL_ROWS], half: usize) -> __m
     widen(d.as_chunks::<8>().0.get(half).unwrap_or(&[F16::from_bits(0); 8]))
 }
 
+/// Half of a panel: its scales and quants.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn half_q4_0(panel: &PanelQ4_0, half: usize) -> (__m256, Groups<8>) {
+    (scales(&panel.d, half), load_nibbles(&panel.qs, half))
+}
+
+/// Half of a panel: its scales, what is least, and quants.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn half_q4_1(panel: &PanelQ4_1, half: usize) -> (__m256, __m256, Groups<8>) {
+    (scales(&panel.d, half), scales(&panel.m, half), load_nibbles(&panel.qs, half))
+}
+
+/// `acc` and what half a panel and a block of activations add to it.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn add_q4_0((d, w): &(__m256, Groups<8>), x: &BlockQ8, acc: __m256) -> __m256 {
+    _mm256_fmadd_ps(sum_nibbles(w, x, x.offset), _mm256_mul_ps(*d, _mm256_set1_ps(x.d)), acc)
+}
+
+/// The same.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn add_q4_1((d, least, w): &(__m256, __m256, Groups<8>), x: &BlockQ8, acc: __m256) -> __m256 {
+    let acc = _mm256_fmadd_ps(sum_nibbles(w, x, 0), _mm256_mul_ps(*d, _mm256_set1_ps(x.d)), acc);
+    _mm256_fmadd_ps(_mm256_set1_ps(x.offset as f32 * -0.125 * x.d), *least, acc)
+}
+
 #[target_feature(enable = "avx2,fma,f16c")]
 fn accumulate_q4_0(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[PanelQ4_0], _: &mut Spill) {
-    accumulate_halves!(
-        acc,
-        x,
-        stride,
-        panels,
-        |panel, half| (scales(&panel.d, half), load_nibbles(&panel.qs, half)),
-        |acc, x, w| _mm256_fmadd_ps(
-            sum_nibbles(&w.1, x, x.offset),
-            _mm256_mul_ps(w.0, _mm256_set1_ps(x.d)),
-            acc
-        )
-    );
+    accumulate_halves! {
+        acc, x, stride, panels, |panel, half| half_q4_0(panel, half), |acc, x, w| add_q4_0(&w, x, acc)
+    };
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
 fn accumulate_q4_1(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[PanelQ4_1], _: &mut Spill) {
-    accumulate_halves!(
-        acc,
-        x,
-        stride,
-        panels,
-        |panel, half| (scales(&panel.d, half), scales(&panel.m, half), load_nibbles(&panel.qs, half)),
-        |acc, x, w| {
-            let acc = _mm256_fmadd_ps(sum_nibbles(&w.2, x, 0), _mm256_mul_ps(w.0, _mm256_set1_ps(x.d)), acc);
-            _mm256_fmadd_ps(_mm256_set1_ps(x.offset as f32 * -0.125 * x.d), w.1, acc)
-        }
-    );
+    accumulate_halves! {
+        acc, x, stride, panels, |panel, half| half_q4_1(panel, half), |acc, x, w| add_q4_1(&w, x, acc)
+    };
+}
+
+/// Defines what is a [`TwoStreams`](crate::panel::TwoStreams) by what a half of a panel and a block of activations make of
+/// eight results.
+macro_rules! define_two_streams {
+    ($($name:ident of $panels:ty = |$panel:ident, $half:ident, $x:ident, $acc:ident| $step:expr;)*) => {
+        $(
+            #[target_feature(enable = "avx2,fma,f16c")]
+            fn $name(results: [&mut Results; 2], x: &[BlockQ8], [first, second]: [&[$panels]; 2]) {
+                let mut sums = [[_mm256_setzero_ps(); 2]; 2];
+                for ((first, second), $x) in first.iter().zip(second).zip(x) {
+                    for ($panel, sums) in [first, second].into_iter().zip(&mut sums) {
+                        prefetch_panel($panel);
+                        for ($half, sum) in sums.iter_mut().enumerate() {
+                            let $acc = *sum;
+                            *sum = $step;
+                        }
+                    }
+                }
+                for (results, sums) in results.into_iter().zip(sums) {
+                    for (to, sum) in results.as_chunks_mut::<8>().0.iter_mut().zip(sums) {
+                        // SAFETY: eight results; the store is unaligned.
+                        unsafe { _mm256_storeu_ps(to.as_mut_ptr(), sum) };
+                    }
+                }
+            }
+        )*
+    };
+}
+
+define_two_streams! {
+    two_streams_q4_0 of PanelQ4_0 = |panel, half, x, acc| add_q4_0(&half_q4_0(panel, half), x, acc);
+    two_streams_q4_1 of PanelQ4_1 = |panel, half, x, acc| add_q4_1(&half_q4_1(panel, half), x, acc);
+    two_streams_q8_0 of PanelQ8_0 = |panel, half, x, acc| add_q8_0([acc], panel, half, [x])[0];
 }
 
 /// Rows of activations that meet a panel of Q8_0 together. With one half of sixteen results of each, their sums and a
 /// group of quants they fit the registers, which the quants of a half and their magnitudes do not: those would wait on
 /// the stack, and a register that lies across two of its pages takes very long to get back.
 const TOGETHER: usize = 3;
+
+/// What a half of a panel and a block of `N` rows of activations add to their eight results each.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn add_q8_0<const N: usize>(
+    mut results: [__m256; N],
+    panel: &PanelQ8_0,
+    half: usize,
+    rows: [&BlockQ8; N],
+) -> [__m256; N] {
+    let mut sums = [_mm256_setzero_si256(); N];
+    for (group, w) in panel.qs.iter().enumerate() {
+        // SAFETY: a group is 64 bytes, a half of it 32; the load is unaligned.
+        let w = unsafe { _mm256_loadu_si256(w.as_ptr().cast::<__m256i>().add(half)) };
+        sums = add_bytes(sums, w, rows, group);
+    }
+    let d = scales(&panel.d, half);
+    for ((result, sum), x) in results.iter_mut().zip(sums).zip(rows) {
+        let d = _mm256_mul_ps(d, _mm256_set1_ps(x.d));
+        *result = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), d, *result);
+    }
+    results
+}
 
 #[target_feature(enable = "avx2,fma,f16c")]
 fn accumulate_q8_0(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[PanelQ8_0], _: &mut Spill) {
@@ -415,17 +487,7 @@ unsafe fn add_rows<const N: usize, const H: usize>(
             // SAFETY: they are `N`.
             let rows: [&BlockQ8; N] = core::array::from_fn(|i| unsafe { rows.get_unchecked(i) });
             for (half, results) in (start..).zip(&mut results) {
-                let mut sums = [_mm256_setzero_si256(); N];
-                for (group, w) in panel.qs.iter().enumerate() {
-                    // SAFETY: a group is 64 bytes, a half of it 32; the load is unaligned.
-                    let w = unsafe { _mm256_loadu_si256(w.as_ptr().cast::<__m256i>().add(half)) };
-                    sums = add_bytes(sums, w, rows, group);
-                }
-                let d = scales(&panel.d, half);
-                for ((result, sum), x) in results.iter_mut().zip(sums).zip(rows) {
-                    let d = _mm256_mul_ps(d, _mm256_set1_ps(x.d));
-                    *result = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), d, *result);
-                }
+                *results = add_q8_0(*results, panel, half, rows);
             }
         }
         for results in results {

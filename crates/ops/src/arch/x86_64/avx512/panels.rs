@@ -14,6 +14,7 @@ pub(super) const Q4_0: Kernel<PanelQ4_0> = Kernel {
     pack: pack_q4_0,
     accumulate: accumulate_q4_0,
     accumulate_two: Some(accumulate_two_q4_0),
+    two_streams: None,
     finish: None,
     one_row: Some(one_row_q4_0),
 };
@@ -22,6 +23,7 @@ pub(super) const Q4_1: Kernel<PanelQ4_1> = Kernel {
     pack: pack_q4_1,
     accumulate: accumulate_q4_1,
     accumulate_two: Some(accumulate_two_q4_1),
+    two_streams: None,
     finish: None,
     one_row: Some(one_row_q4_1),
 };
@@ -30,6 +32,7 @@ pub(super) const Q8_0: Kernel<PanelQ8_0> = Kernel {
     pack: pack_q8_0,
     accumulate: accumulate_q8_0,
     accumulate_two: Some(accumulate_two_q8_0),
+    two_streams: None,
     finish: None,
     one_row: Some(one_row_q8_0),
 };
