@@ -62,8 +62,14 @@ const KEEPS_SPACE: [&[u8]; 3] = [b"<unk>", b"<s>", b"<|endoftext|>"];
 #[derive(Clone, Copy, Debug, Default)]
 struct Shape {
     first: ByteSet,
+    /// The first bytes one by one, if they are no more.
+    few: Option<[u8; FEW]>,
     lengths: ByteSet,
 }
+
+const FEW: usize = 3;
+/// Bytes of text that are looked at together.
+const CHUNK: usize = 64;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct ByteSet([u64; 4]);
@@ -76,6 +82,16 @@ impl ByteSet {
     #[inline]
     fn contains(&self, byte: u8) -> bool {
         self.0[usize::from(byte >> 6)] >> (byte & 63) & 1 != 0
+    }
+
+    /// All that is in it, some of it more than once; `None` when it is empty or that is more than fits.
+    fn few(&self) -> Option<[u8; FEW]> {
+        let mut bytes = (0..=u8::MAX).filter(|&byte| self.contains(byte));
+        let mut few = [bytes.next()?; FEW];
+        for (slot, byte) in few.iter_mut().skip(1).zip(&mut bytes) {
+            *slot = byte;
+        }
+        bytes.next().is_none().then_some(few)
     }
 
     fn max(&self) -> u8 {
@@ -167,16 +183,19 @@ impl SpecialIndex {
         marks: &mut [u16],
     ) -> bool {
         let search = self.search(vocab, text, specials);
-        let mut lengths = ByteSet::default();
-        if search.max == 0 || !text.iter().any(|&byte| search.shape.first.contains(byte)) {
+        let (mut lengths, mut n_written) = (ByteSet::default(), 0);
+        for (at, len) in search.candidates() {
+            if let Some([between @ .., mark]) = marks.get_mut(n_written..=at) {
+                between.fill(0);
+                *mark = len.into();
+            }
+            lengths.insert(len);
+            n_written = at.wrapping_add(1); // at most the length of the text
+        }
+        if n_written == 0 {
             return false;
         }
-        for ((at, &byte), mark) in text.iter().enumerate().zip(marks.iter_mut()) {
-            let is_candidate = search.shape.first.contains(byte);
-            let len = if is_candidate { search.longest(at, search.max) } else { 0 };
-            *mark = len.into();
-            lengths.insert(len);
-        }
+        marks.get_mut(n_written..).unwrap_or_default().fill(0);
         let mut found = false;
         for len in (1..=lengths.max()).rev() {
             if lengths.contains(len) {
@@ -206,8 +225,19 @@ impl SpecialIndex {
 
 impl Shape {
     fn insert(&mut self, first: u8, len: u8) {
-        self.first.insert(first);
         self.lengths.insert(len);
+        if !self.first.contains(first) {
+            self.first.insert(first);
+            self.few = self.first.few();
+        }
+    }
+
+    /// Whether one of a few bytes may be the first of a token. Most texts are passed over so, many bytes at a time.
+    #[inline]
+    fn may_begin_in(&self, bytes: &[u8]) -> bool {
+        let Some(few) = self.few else { return true };
+        let begins = |byte: u8| few.iter().fold(0, |any, &first| any | u8::from(byte == first));
+        bytes.iter().fold(0, |any, &byte| any | begins(byte)) != 0
     }
 }
 
@@ -220,6 +250,15 @@ struct Search<'s, 'a, 'm> {
 }
 
 impl Search<'_, '_, '_> {
+    /// Where such tokens begin, with the bytes of the longest one, from left to right.
+    fn candidates(&self) -> impl Iterator<Item = (usize, u8)> {
+        let chunks = (0..).step_by(CHUNK).zip(self.text.chunks(CHUNK));
+        let chunks = chunks.filter(|(_, chunk)| self.max > 0 && self.shape.may_begin_in(chunk));
+        let bytes = chunks.flat_map(|(at, chunk)| (at..).zip(chunk));
+        let begins = bytes.filter(|&(_, &byte)| self.shape.first.contains(byte));
+        begins.map(|(at, _)| (at, self.longest(at, self.max))).filter(|&(_, len)| len > 0)
+    }
+
     /// Bytes of the longest token at `at` of at most `max` bytes; 0 when there is none.
     #[inline]
     fn longest(&self, at: usize, max: usize) -> u8 {
@@ -274,6 +313,18 @@ impl Search<'_, '_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_few_bytes_are_listed() {
+        let mut set = ByteSet::default();
+        assert_eq!(set.few(), None);
+        set.insert(b'<');
+        assert_eq!(set.few(), Some([b'<'; FEW]));
+        (b'a'..).take(FEW - 1).for_each(|byte| set.insert(byte));
+        assert_eq!(set.few(), Some([b'<', b'a', b'b']));
+        set.insert(b'c');
+        assert_eq!(set.few(), None);
+    }
 
     #[test]
     fn a_set_has_what_was_put_in_and_nothing_else() {
