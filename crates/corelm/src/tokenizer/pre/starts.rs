@@ -45,14 +45,18 @@ impl Kinds {
             copy.iter_mut().zip(text).for_each(|(slot, &byte)| *slot = byte);
             &copy
         });
+        // Three bits gathered cost less than the seven sets that they tell apart.
+        let mut kinds = [0; 64];
+        kinds.iter_mut().zip(bytes).for_each(|(slot, &byte)| *slot = kind(byte));
+        let (low, middle, high) = (gather(&kinds, 0), gather(&kinds, 1), gather(&kinds, 2));
         Self {
-            letters: bits(bytes, |byte| (byte | 0x20).wrapping_sub(b'a') < 26),
-            digits: bits(bytes, |byte| byte.wrapping_sub(b'0') < 10),
-            white: bits(bytes, |byte| (byte == b' ') | (byte.wrapping_sub(b'\t') < 5)),
-            newlines: bits(bytes, |byte| (byte == b'\n') | (byte == b'\r')),
-            spaces: bits(bytes, |byte| byte == b' '),
-            apostrophes: bits(bytes, |byte| byte == b'\''),
-            open: bits(bytes, |byte| !byte.is_ascii()),
+            letters: !high & middle & !low,
+            digits: !high & middle & low,
+            white: high & !(middle & low),
+            newlines: high & middle & !low,
+            spaces: high & !middle & !low,
+            apostrophes: !high & !middle & low,
+            open: high & middle & low,
         }
     }
 
@@ -63,13 +67,29 @@ impl Kinds {
     }
 }
 
-/// The bits of the bytes that are so.
+/// A number of three bits for what a byte is, by masks: a branch each would follow the text.
 #[inline(always)]
-fn bits(bytes: &[u8; 64], is_so: impl Fn(u8) -> bool) -> u64 {
-    let flags = bytes.map(|byte| u8::from(is_so(byte)));
-    let (chunks, _) = flags.as_chunks();
+fn kind(byte: u8) -> u8 {
+    let if_so = |is_so: bool, kind: u8| u8::from(is_so).wrapping_neg() & kind;
+    let apostrophe = if_so(byte == b'\'', 1);
+    let letter = if_so((byte | 0x20).wrapping_sub(b'a') < 26, 2);
+    let digit = if_so(byte.wrapping_sub(b'0') < 10, 3);
+    let space = if_so(byte == b' ', 4);
+    let blank = if_so(byte.wrapping_sub(b'\t') < 5, 5);
+    let newline = if_so((byte == b'\n') | (byte == b'\r'), 5 ^ 6); // which is among the blanks
+    let open = if_so(!byte.is_ascii(), 7);
+    apostrophe | letter | digit | space | blank ^ newline | open
+}
+
+/// Bit `bit` of each number.
+#[inline(always)]
+fn gather(numbers: &[u8; 64], bit: u32) -> u64 {
+    let (chunks, _) = numbers.as_chunks();
     // Of eight bytes next to each other bit 8i moves to bit 56 + i.
-    let bits = |chunk: &[u8; 8]| u64::from_le_bytes(*chunk).wrapping_mul(0x0102_0408_1020_4080) >> 56;
+    let bits = |chunk: &[u8; 8]| {
+        let lowest = u64::from_le_bytes(*chunk) >> bit & 0x0101_0101_0101_0101;
+        lowest.wrapping_mul(0x0102_0408_1020_4080) >> 56
+    };
     chunks.iter().rev().fold(0, |all, chunk| all << 8 | bits(chunk))
 }
 
