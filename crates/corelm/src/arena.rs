@@ -169,6 +169,8 @@ pub(crate) unsafe trait Plain: Copy {}
 // SAFETY: an integer.
 unsafe impl Plain for u8 {}
 // SAFETY: an integer.
+unsafe impl Plain for u16 {}
+// SAFETY: an integer.
 unsafe impl Plain for u32 {}
 // SAFETY: an integer.
 unsafe impl Plain for u64 {}

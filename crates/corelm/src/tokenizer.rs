@@ -18,6 +18,7 @@
 
 mod byte_level;
 mod byte_map;
+mod byte_pairs;
 mod cache;
 mod clean;
 mod decode;
@@ -95,8 +96,8 @@ const NO_TOKEN: Token = Token::MAX;
 
 impl<'a, 'm: 'a> Tokenizer<'a, 'm> {
     /// Adds what [`Tokenizer::new`] allocates: nothing where the file has an index ready, as `corelm pack` writes it; else
-    /// about 11 bytes for each token and 18 for each merge (byte-level), 30 to 50 for each token (SentencePiece), 15 to 20
-    /// (WordPiece, unigram) or 26 (RWKV).
+    /// about 11 bytes for each token, 18 for each merge and 32 KiB (byte-level), 30 to 50 bytes for each token
+    /// (SentencePiece), 15 to 20 (WordPiece, unigram) or 26 (RWKV).
     ///
     /// # Errors
     ///

@@ -2,9 +2,10 @@
 
 use super::NO_TOKEN;
 use super::byte_map;
+use super::byte_pairs::BytePairs;
 use super::cache::PieceCache;
 use super::encoder::Part;
-use super::merges::{Merges, fingerprint};
+use super::merges::{Merges, NEVER, fingerprint};
 use super::output::Output;
 use super::pre::Pre;
 use super::scratch::Chain;
@@ -26,6 +27,7 @@ pub(super) const PRE: &str = "tokenizer.ggml.pre";
 pub struct ByteLevel<'a, 'm> {
     pre: Pre,
     merges: Merges<'a, 'm>,
+    pairs: BytePairs<'a>,
     wholes: Wholes<'a>,
     /// The token of each byte; [`NO_TOKEN`] where there is none.
     bytes: &'a [Token],
@@ -41,7 +43,7 @@ impl<'a, 'm> ByteLevel<'a, 'm> {
     /// As [`ByteLevel::new`], as far as counts tell.
     pub fn layout(image: &Image<'m>, layout: Layout) -> Result<Layout, ModelError> {
         let n_words = n_words(image)?;
-        let layout = Words::layout(n_words, layout.add::<Token>(256)?)?;
+        let layout = Words::layout(n_words, BytePairs::layout(layout.add::<Token>(256)?)?)?;
         Merges::layout_by_rank(image, n_proved(image)?, layout)
     }
 
@@ -63,6 +65,7 @@ impl<'a, 'm> ByteLevel<'a, 'm> {
         })?;
         let n_words = n_words(image)?;
         let (merges, wholes) = Merges::by_rank(image, vocab, bytes, n_proved(image)?, arena)?;
+        let pairs = BytePairs::new(bytes, &merges, arena)?;
         let mut words = WordsMut::new(n_words, arena)?;
         for (token, text) in vocab.tokens().take(n_words) {
             let is_word = if pre.ignores_merges() { vocab.kind(token).is_text() } else { wholes.has(token) };
@@ -73,7 +76,7 @@ impl<'a, 'm> ByteLevel<'a, 'm> {
         let of_name = pre.name().bytes().map(u64::from);
         let of_bytes = bytes.iter().map(|&token| token.into());
         let fingerprint = fingerprint([merges.fingerprint()].into_iter().chain(of_name).chain(of_bytes));
-        Ok(Self { pre, merges, wholes, bytes, words: words.finish(), fingerprint })
+        Ok(Self { pre, merges, pairs, wholes, bytes, words: words.finish(), fingerprint })
     }
 
     /// As [`ByteLevel::new`], of an index that is ready.
@@ -96,11 +99,12 @@ impl<'a, 'm> ByteLevel<'a, 'm> {
         let words = Words::found(n_words(image)?, tables, |token| vocab.is_text(token))?;
         let merges = Merges::found_by_rank(image, vocab, tables)?;
         let wholes = Wholes::found(n_proved(image)?, tables)?;
+        let pairs = BytePairs::found(tables)?;
         // Words are those of the pre-tokenizer that the file names.
         let words = if pre.ignores_merges() == named.ignores_merges() { words } else { Words::NONE };
         let of_name = pre.name().bytes().map(u64::from);
         let fingerprint = fingerprint([merges.fingerprint()].into_iter().chain(of_name));
-        Ok(Self { pre, merges, wholes, bytes, words, fingerprint })
+        Ok(Self { pre, merges, pairs, wholes, bytes, words, fingerprint })
     }
 
     /// Gives the tables that [`ByteLevel::found`] takes.
@@ -111,7 +115,8 @@ impl<'a, 'm> ByteLevel<'a, 'm> {
         to.table(self.bytes.iter().map(|token| token.to_le_bytes()))?;
         self.words.give(to)?;
         self.merges.give(to)?;
-        self.wholes.give(to)
+        self.wholes.give(to)?;
+        self.pairs.give(to)
     }
 
     /// A number that differs, but for chance, from that of other tokenizers.
@@ -187,9 +192,17 @@ impl<'a, 'm> ByteLevel<'a, 'm> {
             out(token);
             return Ok(());
         }
-        for &byte in piece {
-            let token = self.bytes.get(usize::from(byte)).copied().filter(|&token| token != NO_TOKEN);
-            chain.push(token.ok_or(TokenizeError::NoToken { byte })?)?;
+        let token = |byte: u8| self.bytes.get(usize::from(byte)).copied().unwrap_or(NO_TOKEN);
+        let mut bytes = piece.iter().copied().peekable();
+        while let Some(byte) = bytes.next() {
+            let left = token(byte);
+            if left == NO_TOKEN {
+                return Err(TokenizeError::NoToken { byte });
+            }
+            let priority = bytes.peek().map_or(NEVER, |&right| {
+                self.pairs.priority(byte, right, || self.merges.priority(left, token(right)))
+            });
+            chain.push_until(left, priority)?;
         }
         chain.merge(&self.merges, out);
         Ok(())

@@ -35,8 +35,18 @@ pub struct Merges<'a, 'm> {
 enum Order<'a, 'm> {
     /// A pair's value is its rank; here is the token that each rank makes. 18 bytes of arena for each merge.
     Rank(&'a [Token]),
+    /// The same, where these tokens are one behind the other from the first on, as most vocabularies have it.
+    InARow(&'a [Token], Token),
     /// A pair's value is the token it makes; here are the scores of all tokens.
     Score(Scores<'m>),
+}
+
+impl<'a> Order<'a, '_> {
+    fn by_rank(made: &'a [Token]) -> Self {
+        let first = made.first().copied().unwrap_or(NO_TOKEN);
+        let is_row = made.iter().zip(0..).all(|(&token, rank)| token == first.wrapping_add(rank));
+        if is_row && first != NO_TOKEN { Self::InARow(made, first) } else { Self::Rank(made) }
+    }
 }
 
 impl<'a, 'm> Merges<'a, 'm> {
@@ -94,7 +104,7 @@ impl<'a, 'm> Merges<'a, 'm> {
         let made_of = made.iter().map(|&token| u64::from(token));
         let pairs = pairs.finish();
         let fingerprint = fingerprint(pairs.numbers().chain(made_of));
-        let merges = Self { pairs, order: Order::Rank(made), fingerprint };
+        let merges = Self { pairs, order: Order::by_rank(made), fingerprint };
         Ok((merges, wholes.prove(made.iter().copied(), &merges)))
     }
 
@@ -185,7 +195,7 @@ impl<'a, 'm> Merges<'a, 'm> {
         let n = merges(image)?.len();
         let made = tables.take(n, |&token| vocab.is_text_or_none(token))?;
         let pairs = Pairs::found(n_rank_slots(n), tables, |_| true)?;
-        Ok(Self { pairs, order: Order::Rank(made), fingerprint: tables.fingerprint() })
+        Ok(Self { pairs, order: Order::by_rank(made), fingerprint: tables.fingerprint() })
     }
 
     /// The merges of [`Merges::by_score`] that were indexed before.
@@ -211,7 +221,7 @@ impl<'a, 'm> Merges<'a, 'm> {
         &self,
         to: &mut Lines<F>,
     ) -> Result<(), WriteError> {
-        if let Order::Rank(made) = self.order {
+        if let Order::Rank(made) | Order::InARow(made, _) = self.order {
             to.table(made.iter().map(|token| token.to_le_bytes()))?;
         }
         to.table(self.pairs.numbers().map(u64::to_le_bytes))
@@ -231,7 +241,7 @@ impl<'a, 'm> Merges<'a, 'm> {
     #[inline]
     fn priority_of(&self, value: u32) -> u32 {
         match self.order {
-            Order::Rank(_) => value,
+            Order::Rank(_) | Order::InARow(..) => value,
             Order::Score(scores) => falling(scores.get(value)),
         }
     }
@@ -247,6 +257,10 @@ impl<'a, 'm> Merges<'a, 'm> {
     pub fn product(&self, left: Token, right: Token, priority: u32) -> Option<Token> {
         match self.order {
             Order::Rank(made) => made.get(priority as usize).copied().filter(|&token| token != NO_TOKEN),
+            // Without a look at them: the next pairs are looked up by what comes of this one.
+            Order::InARow(made, first) => {
+                ((priority as usize) < made.len()).then(|| first.wrapping_add(priority))
+            }
             Order::Score(_) => self.pairs.find(left, right),
         }
     }

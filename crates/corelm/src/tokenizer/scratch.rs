@@ -138,18 +138,39 @@ impl Chain<'_> {
         self.len = 0;
     }
 
-    /// Puts a symbol at the end.
+    /// Puts a symbol at the end, which the next one merges with at a time that [`Chain::prepare`] finds out.
     ///
     /// # Errors
     ///
     /// [`TokenizeError::ScratchFull`], here in symbols.
     #[inline]
     pub fn push(&mut self, token: Token) -> Result<(), TokenizeError> {
+        self.push_until(token, NEVER)
+    }
+
+    /// The same of a symbol whose `priority` is known.
+    ///
+    /// # Errors
+    ///
+    /// As [`Chain::push`].
+    #[inline]
+    pub fn push_until(&mut self, token: Token, priority: u32) -> Result<(), TokenizeError> {
         let have = self.symbols.len();
         let full = TokenizeError::ScratchFull { need: have.saturating_add(1), have };
-        self.symbols.get_mut(self.len).ok_or(full)?.token = token;
+        let symbol = self.symbols.get_mut(self.len).ok_or(full)?;
+        (symbol.token, symbol.priority) = (token, priority);
         self.len = self.len.wrapping_add(1); // at most the length of the slice
         Ok(())
+    }
+
+    /// Finds out when each two neighbours merge.
+    pub fn prepare(&mut self, merges: &Merges<'_, '_>) {
+        let symbols = self.symbols.get_mut(..self.len).unwrap_or_default();
+        let mut right = None;
+        for symbol in symbols.iter_mut().rev() {
+            symbol.priority = right.map_or(NEVER, |right| merges.priority(symbol.token, right));
+            right = Some(symbol.token);
+        }
     }
 
     /// Merges until no two neighbours merge, always those of least priority, the leftmost of equal ones; gives what
@@ -157,11 +178,6 @@ impl Chain<'_> {
     pub fn merge(&mut self, merges: &Merges<'_, '_>, mut out: impl FnMut(Token)) {
         let symbols = self.symbols.get_mut(..self.len).unwrap_or_default();
         self.len = 0;
-        let mut right = None;
-        for symbol in symbols.iter_mut().rev() {
-            symbol.priority = right.map_or(NEVER, |right| merges.priority(symbol.token, right));
-            right = Some(symbol.token);
-        }
         if symbols.len() <= SHORT {
             let n_left = merge_by_looking(symbols, merges, &mut self.heap.steps);
             symbols.iter().take(n_left).for_each(|symbol| out(symbol.token));

@@ -269,6 +269,7 @@ impl<'a, 'm> SentencePiece<'a, 'm> {
             self.push_char(vocab, if symbol == b" " { &SPACE } else { symbol }, chain, &mut out)?;
             rest = tail;
         }
+        chain.prepare(&self.merges);
         chain.merge(&self.merges, out);
         Ok(())
     }
@@ -303,6 +304,7 @@ impl<'a, 'm> SentencePiece<'a, 'm> {
         if let Some(token) = token {
             return chain.push(token);
         }
+        chain.prepare(&self.merges);
         chain.merge(&self.merges, &mut *out);
         match symbol.iter().find(|&&byte| known(self.bytes, byte).is_none()) {
             None => {
