@@ -92,19 +92,19 @@ pub enum Kv {
 #[derive(Args)]
 pub struct SamplingArgs {
     /// Temperature; 0 always takes the likeliest token.
-    #[arg(long, default_value_t = 0.8)]
+    #[arg(long, allow_negative_numbers = true, default_value_t = 0.8)]
     pub temp: f32,
     /// Keep the k likeliest tokens; 0 keeps all.
     #[arg(long, default_value_t = 40)]
     pub top_k: usize,
     /// Keep the likeliest tokens that together reach this probability.
-    #[arg(long, default_value_t = 0.95)]
+    #[arg(long, allow_negative_numbers = true, default_value_t = 0.95)]
     pub top_p: f32,
     /// Drop tokens less likely than this share of the likeliest.
-    #[arg(long, default_value_t = 0.05)]
+    #[arg(long, allow_negative_numbers = true, default_value_t = 0.05)]
     pub min_p: f32,
     /// Penalty for tokens seen lately; 1 is none.
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, allow_negative_numbers = true, default_value_t = 1.0)]
     pub repeat_penalty: f32,
     /// How many of the last tokens the penalty looks at.
     #[arg(long, default_value_t = 64)]

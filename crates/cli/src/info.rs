@@ -65,6 +65,7 @@ pub fn run(args: &InfoArgs) -> Outcome {
         args.kv
     )?;
     writeln!(out, "  {:>8} {:>14} {:>14} {:>14}", "context", "model", "session", "sum, bytes")?;
+    let mut packed_len = 0;
     for n_ctx in contexts(config.n_ctx_train) {
         let wanted =
             SessionConfig { n_ctx, n_batch: n_batch.min(n_ctx), kv_type: args.kv.into(), n_workers: 1 };
@@ -76,6 +77,10 @@ pub fn run(args: &InfoArgs) -> Outcome {
             plan.session_bytes(),
             plan.bytes()
         )?;
+        packed_len = plan.packed_len();
+    }
+    if packed_len > 0 {
+        writeln!(out, "packed weights     {packed_len} bytes more, unless with --no-repack")?;
     }
     Ok(out.flush()?)
 }
