@@ -85,6 +85,11 @@ fn timed<T>(load: impl FnOnce() -> Result<T>) -> Result<Duration> {
     Ok(elapsed)
 }
 
+/// What is no longer is served by itself.
+const SHORT_BYTES: usize = 1 << 10;
+/// Others are served as if they were at least as long.
+const LONG_BYTES: usize = 1 << 16;
+
 /// The engine: memory is the caller's, and is there before.
 struct Corelm {
     vocabulary: &'static Vocabulary,
@@ -102,8 +107,10 @@ impl Corelm {
         let image = Image::parse(&vocabulary.file)?;
         let bytes = Tokenizer::layout(&image, Layout::new())?.bytes();
         let tokenizer = Tokenizer::new(&image, &mut Arena::new(lent(bytes).leak()))?;
-        let layout = tokenizer.scratch_layout(max_text_bytes, Layout::new())?;
-        let scratch = tokenizer.scratch(max_text_bytes, &mut Arena::new(lent(layout.bytes()).leak()))?;
+        // As for longer texts: their pieces stay known from one to the next.
+        let room = if max_text_bytes > SHORT_BYTES { max_text_bytes.max(LONG_BYTES) } else { max_text_bytes };
+        let layout = tokenizer.scratch_layout(room, Layout::new())?;
+        let scratch = tokenizer.scratch(room, &mut Arena::new(lent(layout.bytes()).leak()))?;
         let (ids, text) = (vec![0; max_text_bytes], vec![0; max_text_bytes]);
         Ok(Box::new(Self { vocabulary, tokenizer, scratch, region: lent(bytes), ids, text }))
     }

@@ -66,7 +66,7 @@ impl<'a> BytePairs<'a> {
     /// When two bytes merge; `ask` tells it of those that are not here.
     #[inline]
     pub fn priority(self, left: u8, right: u8, ask: impl FnOnce() -> u32) -> u32 {
-        let pair = usize::from(left) * KINDS | usize::from(right);
+        let pair = usize::from(left) << 7 | usize::from(right);
         match self.0.get(pair).filter(|_| right.is_ascii()) {
             Some(&APART) => NEVER,
             Some(&priority) if priority < LATE => priority.into(),

@@ -8,7 +8,7 @@ use crate::arena::{Arena, Layout};
 use crate::error::{ArenaError, TokenizeError};
 
 /// Working memory for texts up to a length. What it takes for each byte of text depends on the model: about 50 bytes
-/// where symbols merge, 34 for what is beyond 16 KiB, and 2 KiB at least; 6 or, for a normalizer as NFKC, 26 for a unigram
+/// where symbols merge, 34 for what is beyond 64 KiB, and 2 KiB at least; 6 or, for a normalizer as NFKC, 26 for a unigram
 /// model; else 2. May be used again and again; what it held of texts is overwritten when it is dropped.
 #[derive(Debug)]
 pub struct Scratch<'s> {

@@ -58,12 +58,14 @@ pub struct SpecialIndex {
 
 const KEEPS_SPACE: [&[u8]; 3] = [b"<unk>", b"<s>", b"<|endoftext|>"];
 
-/// A set of first bytes and one of lengths.
+/// Sets of first bytes, of second ones and of lengths.
 #[derive(Clone, Copy, Debug, Default)]
 struct Shape {
     first: ByteSet,
     /// The first bytes one by one, if they are no more.
     few: Option<[u8; FEW]>,
+    /// What follows them.
+    second: ByteSet,
     lengths: ByteSet,
 }
 
@@ -130,14 +132,10 @@ impl SpecialIndex {
         let mut index = Self { takes_space: has(b"phi-3") || has(b"phi3"), ..Self::default() };
         for (token, kind) in vocab.kinds().filter(|&(_, kind)| Specials::knows(kind)) {
             let text = vocab.text(token).unwrap_or_default();
-            let len = u8::try_from(text.len());
-            let (Ok(len), Some(&first)) = (len, text.first()) else {
-                MAX_BYTES.check(text.len() as u64)?;
-                continue;
-            };
-            index.all.insert(first, len);
+            MAX_BYTES.check(text.len() as u64)?;
+            index.all.insert(text);
             if kind == TokenKind::UserDefined {
-                index.user_defined.insert(first, len);
+                index.user_defined.insert(text);
             }
         }
         Ok(index)
@@ -224,8 +222,10 @@ impl SpecialIndex {
 }
 
 impl Shape {
-    fn insert(&mut self, first: u8, len: u8) {
-        self.lengths.insert(len);
+    fn insert(&mut self, token: &[u8]) {
+        let Some((&first, behind)) = token.split_first() else { return };
+        self.lengths.insert(u8::try_from(token.len()).unwrap_or_default());
+        behind.first().into_iter().for_each(|&second| self.second.insert(second));
         if !self.first.contains(first) {
             self.first.insert(first);
             self.few = self.first.few();
@@ -255,8 +255,14 @@ impl Search<'_, '_, '_> {
         let chunks = (0..).step_by(CHUNK).zip(self.text.chunks(CHUNK));
         let chunks = chunks.filter(|(_, chunk)| self.max > 0 && self.shape.may_begin_in(chunk));
         let bytes = chunks.flat_map(|(at, chunk)| (at..).zip(chunk));
-        let begins = bytes.filter(|&(_, &byte)| self.shape.first.contains(byte));
+        let begins = bytes.filter(|&(at, &byte)| self.shape.first.contains(byte) && self.goes_on(at));
         begins.map(|(at, _)| (at, self.longest(at, self.max))).filter(|&(_, len)| len > 0)
+    }
+
+    /// Whether a token whose first byte is at `at` might have the next one, or end before.
+    fn goes_on(&self, at: usize) -> bool {
+        let next = self.text.get(at.wrapping_add(1)); // at most the length of the text
+        self.shape.lengths.contains(1) || next.is_some_and(|&byte| self.shape.second.contains(byte))
     }
 
     /// Bytes of the longest token at `at` of at most `max` bytes; 0 when there is none.
