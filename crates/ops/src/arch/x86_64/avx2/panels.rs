@@ -364,6 +364,21 @@ fn add_q4_1((d, least, w): &(__m256, __m256, Groups<8>), x: &BlockQ8, acc: __m25
     _mm256_fmadd_ps(_mm256_set1_ps(x.offset as f32 * -0.125 * x.d), *least, acc)
 }
 
+/// What half a panel and a block of activations add to `acc`. [`add_rows`] has the same for several rows: called from there
+/// this costs it an eighth of its speed, for want of registers.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn add_q8_0(panel: &PanelQ8_0, half: usize, x: &BlockQ8, acc: __m256) -> __m256 {
+    let mut sums = [_mm256_setzero_si256()];
+    for (group, w) in panel.qs.iter().enumerate() {
+        // SAFETY: a group is 64 bytes, a half of it 32; the load is unaligned.
+        let w = unsafe { _mm256_loadu_si256(w.as_ptr().cast::<__m256i>().add(half)) };
+        sums = add_bytes(sums, w, [x], group);
+    }
+    let d = _mm256_mul_ps(scales(&panel.d, half), _mm256_set1_ps(x.d));
+    _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums[0]), d, acc)
+}
+
 #[target_feature(enable = "avx2,fma,f16c")]
 fn accumulate_q4_0(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[PanelQ4_0], _: &mut Spill) {
     accumulate_halves! {
@@ -409,36 +424,13 @@ macro_rules! define_two_streams {
 define_two_streams! {
     two_streams_q4_0 of PanelQ4_0 = |panel, half, x, acc| add_q4_0(&half_q4_0(panel, half), x, acc);
     two_streams_q4_1 of PanelQ4_1 = |panel, half, x, acc| add_q4_1(&half_q4_1(panel, half), x, acc);
-    two_streams_q8_0 of PanelQ8_0 = |panel, half, x, acc| add_q8_0([acc], panel, half, [x])[0];
+    two_streams_q8_0 of PanelQ8_0 = |panel, half, x, acc| add_q8_0(panel, half, x, acc);
 }
 
 /// Rows of activations that meet a panel of Q8_0 together. With one half of sixteen results of each, their sums and a
 /// group of quants they fit the registers, which the quants of a half and their magnitudes do not: those would wait on
 /// the stack, and a register that lies across two of its pages takes very long to get back.
 const TOGETHER: usize = 3;
-
-/// What a half of a panel and a block of `N` rows of activations add to their eight results each.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn add_q8_0<const N: usize>(
-    mut results: [__m256; N],
-    panel: &PanelQ8_0,
-    half: usize,
-    rows: [&BlockQ8; N],
-) -> [__m256; N] {
-    let mut sums = [_mm256_setzero_si256(); N];
-    for (group, w) in panel.qs.iter().enumerate() {
-        // SAFETY: a group is 64 bytes, a half of it 32; the load is unaligned.
-        let w = unsafe { _mm256_loadu_si256(w.as_ptr().cast::<__m256i>().add(half)) };
-        sums = add_bytes(sums, w, rows, group);
-    }
-    let d = scales(&panel.d, half);
-    for ((result, sum), x) in results.iter_mut().zip(sums).zip(rows) {
-        let d = _mm256_mul_ps(d, _mm256_set1_ps(x.d));
-        *result = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), d, *result);
-    }
-    results
-}
 
 #[target_feature(enable = "avx2,fma,f16c")]
 fn accumulate_q8_0(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[PanelQ8_0], _: &mut Spill) {
@@ -487,7 +479,17 @@ unsafe fn add_rows<const N: usize, const H: usize>(
             // SAFETY: they are `N`.
             let rows: [&BlockQ8; N] = core::array::from_fn(|i| unsafe { rows.get_unchecked(i) });
             for (half, results) in (start..).zip(&mut results) {
-                *results = add_q8_0(*results, panel, half, rows);
+                let mut sums = [_mm256_setzero_si256(); N];
+                for (group, w) in panel.qs.iter().enumerate() {
+                    // SAFETY: a group is 64 bytes, a half of it 32; the load is unaligned.
+                    let w = unsafe { _mm256_loadu_si256(w.as_ptr().cast::<__m256i>().add(half)) };
+                    sums = add_bytes(sums, w, rows, group);
+                }
+                let d = scales(&panel.d, half);
+                for ((result, sum), x) in results.iter_mut().zip(sums).zip(rows) {
+                    let d = _mm256_mul_ps(d, _mm256_set1_ps(x.d));
+                    *result = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), d, *result);
+                }
             }
         }
         for results in results {
