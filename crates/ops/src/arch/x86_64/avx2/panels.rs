@@ -335,40 +335,57 @@ pub(in crate::arch::x86_64) fn scales(d: &[F16; PANEL_ROWS], half: usize) -> __m
     widen(d.as_chunks::<8>().0.get(half).unwrap_or(&[F16::from_bits(0); 8]))
 }
 
-/// Half of a panel: its scales and quants.
-#[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn half_q4_0(panel: &PanelQ4_0, half: usize) -> (__m256, Groups<8>) {
-    (scales(&panel.d, half), load_nibbles(&panel.qs, half))
+fn accumulate_q4_0(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[PanelQ4_0], _: &mut Spill) {
+    accumulate_halves!(
+        acc,
+        x,
+        stride,
+        panels,
+        |panel, half| (scales(&panel.d, half), load_nibbles(&panel.qs, half)),
+        |acc, x, w| _mm256_fmadd_ps(
+            sum_nibbles(&w.1, x, x.offset),
+            _mm256_mul_ps(w.0, _mm256_set1_ps(x.d)),
+            acc
+        )
+    );
 }
 
-/// Half of a panel: its scales, what is least, and quants.
-#[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn half_q4_1(panel: &PanelQ4_1, half: usize) -> (__m256, __m256, Groups<8>) {
-    (scales(&panel.d, half), scales(&panel.m, half), load_nibbles(&panel.qs, half))
+fn accumulate_q4_1(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[PanelQ4_1], _: &mut Spill) {
+    accumulate_halves!(
+        acc,
+        x,
+        stride,
+        panels,
+        |panel, half| (scales(&panel.d, half), scales(&panel.m, half), load_nibbles(&panel.qs, half)),
+        |acc, x, w| {
+            let acc = _mm256_fmadd_ps(sum_nibbles(&w.2, x, 0), _mm256_mul_ps(w.0, _mm256_set1_ps(x.d)), acc);
+            _mm256_fmadd_ps(_mm256_set1_ps(x.offset as f32 * -0.125 * x.d), w.1, acc)
+        }
+    );
 }
 
-/// `acc` and what half a panel and a block of activations add to it.
+/// `acc` and what a block of activations and half a panel add to it. The functions for several rows of activations say the
+/// same in their loops: as calls of these, inlined or not, they run out of registers, and prompts take up to an eighth longer.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn add_q4_0((d, w): &(__m256, Groups<8>), x: &BlockQ8, acc: __m256) -> __m256 {
-    _mm256_fmadd_ps(sum_nibbles(w, x, x.offset), _mm256_mul_ps(*d, _mm256_set1_ps(x.d)), acc)
+fn add_q4_0(acc: __m256, x: &BlockQ8, panel: &PanelQ4_0, half: usize) -> __m256 {
+    let d = _mm256_mul_ps(scales(&panel.d, half), _mm256_set1_ps(x.d));
+    _mm256_fmadd_ps(sum_nibbles(&load_nibbles(&panel.qs, half), x, x.offset), d, acc)
 }
 
-/// The same.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn add_q4_1((d, least, w): &(__m256, __m256, Groups<8>), x: &BlockQ8, acc: __m256) -> __m256 {
-    let acc = _mm256_fmadd_ps(sum_nibbles(w, x, 0), _mm256_mul_ps(*d, _mm256_set1_ps(x.d)), acc);
-    _mm256_fmadd_ps(_mm256_set1_ps(x.offset as f32 * -0.125 * x.d), *least, acc)
+fn add_q4_1(acc: __m256, x: &BlockQ8, panel: &PanelQ4_1, half: usize) -> __m256 {
+    let d = _mm256_mul_ps(scales(&panel.d, half), _mm256_set1_ps(x.d));
+    let acc = _mm256_fmadd_ps(sum_nibbles(&load_nibbles(&panel.qs, half), x, 0), d, acc);
+    _mm256_fmadd_ps(_mm256_set1_ps(x.offset as f32 * -0.125 * x.d), scales(&panel.m, half), acc)
 }
 
-/// What half a panel and a block of activations add to `acc`. [`add_rows`] has the same for several rows: called from there
-/// this costs it an eighth of its speed, for want of registers.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn add_q8_0(panel: &PanelQ8_0, half: usize, x: &BlockQ8, acc: __m256) -> __m256 {
+fn add_q8_0(acc: __m256, x: &BlockQ8, panel: &PanelQ8_0, half: usize) -> __m256 {
     let mut sums = [_mm256_setzero_si256()];
     for (group, w) in panel.qs.iter().enumerate() {
         // SAFETY: a group is 64 bytes, a half of it 32; the load is unaligned.
@@ -379,34 +396,18 @@ fn add_q8_0(panel: &PanelQ8_0, half: usize, x: &BlockQ8, acc: __m256) -> __m256 
     _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums[0]), d, acc)
 }
 
-#[target_feature(enable = "avx2,fma,f16c")]
-fn accumulate_q4_0(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[PanelQ4_0], _: &mut Spill) {
-    accumulate_halves! {
-        acc, x, stride, panels, |panel, half| half_q4_0(panel, half), |acc, x, w| add_q4_0(&w, x, acc)
-    };
-}
-
-#[target_feature(enable = "avx2,fma,f16c")]
-fn accumulate_q4_1(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[PanelQ4_1], _: &mut Spill) {
-    accumulate_halves! {
-        acc, x, stride, panels, |panel, half| half_q4_1(panel, half), |acc, x, w| add_q4_1(&w, x, acc)
-    };
-}
-
-/// Defines what is a [`TwoStreams`](crate::panel::TwoStreams) by what a half of a panel and a block of activations make of
-/// eight results.
+/// Defines what is a [`TwoStreams`](crate::panel::TwoStreams) by what adds up eight results.
 macro_rules! define_two_streams {
-    ($($name:ident of $panels:ty = |$panel:ident, $half:ident, $x:ident, $acc:ident| $step:expr;)*) => {
+    ($($name:ident = $add:ident of $panels:ty;)*) => {
         $(
             #[target_feature(enable = "avx2,fma,f16c")]
             fn $name(results: [&mut Results; 2], x: &[BlockQ8], [first, second]: [&[$panels]; 2]) {
                 let mut sums = [[_mm256_setzero_ps(); 2]; 2];
-                for ((first, second), $x) in first.iter().zip(second).zip(x) {
-                    for ($panel, sums) in [first, second].into_iter().zip(&mut sums) {
-                        prefetch_panel($panel);
-                        for ($half, sum) in sums.iter_mut().enumerate() {
-                            let $acc = *sum;
-                            *sum = $step;
+                for ((first, second), x) in first.iter().zip(second).zip(x) {
+                    for (panel, sums) in [first, second].into_iter().zip(&mut sums) {
+                        prefetch_panel(panel);
+                        for (half, sum) in sums.iter_mut().enumerate() {
+                            *sum = $add(*sum, x, panel, half);
                         }
                     }
                 }
@@ -422,9 +423,9 @@ macro_rules! define_two_streams {
 }
 
 define_two_streams! {
-    two_streams_q4_0 of PanelQ4_0 = |panel, half, x, acc| add_q4_0(&half_q4_0(panel, half), x, acc);
-    two_streams_q4_1 of PanelQ4_1 = |panel, half, x, acc| add_q4_1(&half_q4_1(panel, half), x, acc);
-    two_streams_q8_0 of PanelQ8_0 = |panel, half, x, acc| add_q8_0(panel, half, x, acc);
+    two_streams_q4_0 = add_q4_0 of PanelQ4_0;
+    two_streams_q4_1 = add_q4_1 of PanelQ4_1;
+    two_streams_q8_0 = add_q8_0 of PanelQ8_0;
 }
 
 /// Rows of activations that meet a panel of Q8_0 together. With one half of sixteen results of each, their sums and a
