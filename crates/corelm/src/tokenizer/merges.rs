@@ -44,7 +44,8 @@ enum Order<'a, 'm> {
 impl<'a> Order<'a, '_> {
     fn by_rank(made: &'a [Token]) -> Self {
         let first = made.first().copied().unwrap_or(NO_TOKEN);
-        let is_row = made.iter().zip(0..).all(|(&token, rank)| token == first.wrapping_add(rank));
+        let ranks = 0..made.len() as u32; // fewer than 2^24
+        let is_row = made.iter().zip(ranks).all(|(&token, rank)| token == first.wrapping_add(rank));
         if is_row && first != NO_TOKEN { Self::InARow(made, first) } else { Self::Rank(made) }
     }
 }

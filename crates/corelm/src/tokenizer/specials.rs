@@ -252,9 +252,10 @@ struct Search<'s, 'a, 'm> {
 impl Search<'_, '_, '_> {
     /// Where such tokens begin, with the bytes of the longest one, from left to right.
     fn candidates(&self) -> impl Iterator<Item = (usize, u8)> {
-        let chunks = (0..).step_by(CHUNK).zip(self.text.chunks(CHUNK));
+        let n = self.text.len();
+        let chunks = (0..n).step_by(CHUNK).zip(self.text.chunks(CHUNK));
         let chunks = chunks.filter(|(_, chunk)| self.max > 0 && self.shape.may_begin_in(chunk));
-        let bytes = chunks.flat_map(|(at, chunk)| (at..).zip(chunk));
+        let bytes = chunks.flat_map(move |(at, chunk)| (at..n).zip(chunk));
         let begins = bytes.filter(|&(at, &byte)| self.shape.first.contains(byte) && self.goes_on(at));
         begins.map(|(at, _)| (at, self.longest(at, self.max))).filter(|&(_, len)| len > 0)
     }
