@@ -59,12 +59,23 @@ impl<'a, 'm> ByteLevel<'a, 'm> {
         arena: &mut Arena<'a>,
     ) -> Result<Self, ModelError> {
         let pre = pre.map_or_else(|| named_pre(image), Ok)?;
+        let (n_words, n_proved) = (n_words(image)?, n_proved(image)?);
+        Self::index(image, vocab, pre, [n_words, n_proved], arena)
+    }
+
+    #[inline(never)] // its large frame is not there yet while names are read
+    fn index(
+        image: &Image<'m>,
+        vocab: &Vocab<'a, 'm>,
+        pre: Pre,
+        [n_words, n_proved]: [usize; 2],
+        arena: &mut Arena<'a>,
+    ) -> Result<Self, ModelError> {
         let bytes = arena.alloc_with(256, |byte| {
             let token = find_mapped(vocab, &[byte as u8]);
             token.filter(|&token| vocab.kind(token).is_text()).unwrap_or(NO_TOKEN)
         })?;
-        let n_words = n_words(image)?;
-        let (merges, wholes) = Merges::by_rank(image, vocab, bytes, n_proved(image)?, arena)?;
+        let (merges, wholes) = Merges::by_rank(image, vocab, bytes, n_proved, arena)?;
         let pairs = BytePairs::new(bytes, &merges, arena)?;
         let mut words = WordsMut::new(n_words, arena)?;
         for (token, text) in vocab.tokens().take(n_words) {
