@@ -13,7 +13,8 @@ use corelm::gguf::writer::{Sink, SinkFull, Writer};
 use corelm::kv_cache::KvType;
 use corelm::ops::{GgmlType, POSITIONS, Single};
 use corelm::plan::SessionConfig;
-use support::{Threads, backends, with_session};
+use support::threads::Threads;
+use support::{backends, with_session};
 
 const TOKENS: [u32; 9] = [3, 250, 17, 17, 99, 0, 200, 41, 8];
 const DIM: usize = 48;

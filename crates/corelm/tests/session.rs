@@ -17,7 +17,8 @@ use corelm::sampler::{Sampler, SamplingConfig};
 use corelm::session::{Progress, Session, SessionError};
 use corelm::tokenizer::Tokenizer;
 use corelm::weights::Weights;
-use support::{SMALL, Threads, backends, model, with_session};
+use support::threads::Threads;
+use support::{SMALL, backends, model, with_session};
 
 /// One model of each architecture and each kind of weights.
 const MODELS: [&str; 6] = [

@@ -1,4 +1,4 @@
-//! Workers of the operating system.
+//! Workers of the operating system; they come in no order.
 
 use corelm::ops::Workers;
 

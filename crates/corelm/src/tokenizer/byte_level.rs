@@ -63,6 +63,7 @@ impl<'a, 'm> ByteLevel<'a, 'm> {
         Self::index(image, vocab, pre, [n_words, n_proved], arena)
     }
 
+    /// The same when what names and counts tell is known: for how many tokens words are kept, and wholes proved.
     #[inline(never)] // its large frame is not there yet while names are read
     fn index(
         image: &Image<'m>,

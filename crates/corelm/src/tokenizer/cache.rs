@@ -12,7 +12,8 @@ const MAX_TOKENS: usize = 6;
 const TOKEN_BITS: u32 = 20;
 /// 2 KiB, enough for what comes back in a short text.
 const MIN_ENTRIES: usize = 64;
-/// 1 MiB. Sources have so many different pieces; to read one from the third cache takes a tenth of merging it anew.
+/// 1 MiB, more than the second cache of most CPUs. Sources have so many different pieces, and merging one anew takes longer
+/// than to wait for it.
 const MAX_ENTRIES: usize = 32_768;
 
 /// The tokens of a piece in two numbers: three in each, the first lowest, and how many at the top of the first. Of more

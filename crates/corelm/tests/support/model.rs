@@ -13,6 +13,9 @@ use corelm::plan::{MemoryPlan, SessionConfig};
 use corelm::session::Session;
 use corelm::weights::Weights;
 
+#[path = "../../../cases/tests/support/threads.rs"]
+pub mod threads;
+
 /// The folder of models, or `None` with a message where there is none; in CI that is a failure.
 pub fn models() -> Option<PathBuf> {
     let models = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/models"));
@@ -36,19 +39,6 @@ pub fn backends() -> Vec<Ops> {
 
 /// A session's choices for short tests.
 pub const SMALL: SessionConfig = SessionConfig { n_ctx: 128, n_batch: 8, kv_type: KvType::F32, n_workers: 1 };
-
-/// Threads that are started for each job; they come in no order.
-pub struct Threads(pub usize);
-
-impl Workers for Threads {
-    fn count(&self) -> usize {
-        self.0
-    }
-
-    fn run(&self, job: &(dyn Fn(usize) + Sync)) {
-        std::thread::scope(|scope| (0..self.0).for_each(|i| drop(scope.spawn(move || job(i)))));
-    }
-}
 
 /// Runs `body` with a session over the model in `bytes`, in a region of exactly the planned size.
 pub fn with_session<R>(

@@ -15,7 +15,7 @@ pub(crate) use neon::all_within;
 /// Everything above scalar, lowest first.
 pub(crate) static TABLES: &[OpTable] = &[neon::TABLE, dotprod::TABLE, i8mm::TABLE];
 
-/// Whether some table multiplies with two panels at once; where none does, the loops for it are left out.
+/// Whether some table multiplies with two panels at once or by turns; where none does, the loops for it are left out.
 pub(crate) const HAS_TWO: bool = false;
 
 /// Whether some table has tiles.

@@ -10,7 +10,7 @@ use crate::table::OpTable;
 /// Everything above scalar, lowest first.
 pub(crate) static TABLES: &[OpTable] = &[avx2::TABLE, avx_vnni::TABLE, avx512::TABLE, amx::TABLE];
 
-/// Whether some table multiplies with two panels at once; where none does, the loops for it are left out.
+/// Whether some table multiplies with two panels at once or by turns; where none does, the loops for it are left out.
 pub(crate) const HAS_TWO: bool = true;
 
 /// Whether some table has tiles; where none has, the branches for them are left out.
