@@ -223,22 +223,35 @@ pub(crate) type Finish = unsafe fn(acc: &mut [Results]);
 
 /// `acc[i][side] += x[b * stride + i] . panels[side][b]`, as [`Kernel::accumulate`].
 pub(crate) type AccumulateTwo<P> =
-    unsafe fn(acc: &mut [[Results; 2]], x: &[BlockQ8], stride: usize, panels: [&[P]; 2]);
+    unsafe fn(acc: &mut [[Results; 2]], x: &[BlockQ8], stride: usize, panels: [&[P]; 2], spill: &mut Spill);
 
 /// `results[side] = x . panels[side]`.
 pub(crate) type TwoStreams<P> = unsafe fn(results: [&mut Results; 2], x: &[BlockQ8], panels: [&[P]; 2]);
 
 /// The registers of a back-end whose shape is state of the CPU: set before a product of that many rows of activations or
-/// more, given back behind it; and what such products are made with: where `acc` fills a tile, tiles are configured.
+/// more, given back behind it; and what such products are made with.
 #[derive(Clone, Copy)]
 pub(crate) struct Tiles {
     pub rows: usize,
     pub configure: unsafe fn(),
     pub release: unsafe fn(),
-    pub q8_0: Accumulate<PanelQ8_0>,
-    pub q4_0: Accumulate<PanelQ4_0>,
-    pub q4_1: Accumulate<PanelQ4_1>,
+    pub q8_0: TileKernel<PanelQ8_0>,
+    pub q4_0: TileKernel<PanelQ4_0>,
+    pub q4_1: TileKernel<PanelQ4_1>,
 }
+
+/// [`Kernel::accumulate`] and [`Kernel::accumulate_two`] by tiles: where `acc` fills one, they are configured.
+pub(crate) struct TileKernel<P: Panel> {
+    pub one: Accumulate<P>,
+    pub two: AccumulateTwo<P>,
+}
+
+impl<P: Panel> Clone for TileKernel<P> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<P: Panel> Copy for TileKernel<P> {}
 
 /// `acc[i][r] += x . row 16 * i + r`, block after block, for rows of `x.len()` blocks in a file's order, `stride` blocks
 /// apart.
@@ -410,9 +423,8 @@ pub(crate) fn gemm_packed<P: Panel, const W: usize>(
     accumulate: impl Fn(&mut [[Results; W]], &[BlockQ8], usize, [&[P]; W], &mut Spill),
     finish: impl Fn(&mut [[Results; W]]),
 ) -> usize {
-    let (m, n_blocks) = (dst.rows(), weights.cols() / QK);
-    let Some((results, room, spill)) = space.split::<P>() else { return 0 };
-    let chunk = NonZeroUsize::new(room.len() / W).unwrap_or(NonZeroUsize::MIN);
+    let m = dst.rows();
+    let Some((results, _, spill)) = space.split::<P>() else { return 0 };
     let (mut strips, mut col) = (weights.panels(), 0);
     loop {
         let mut lanes = [const { 0..0 }; W];
@@ -422,13 +434,8 @@ pub(crate) fn gemm_packed<P: Panel, const W: usize>(
             (*panels, *lanes) = strip;
         }
         for_each_few(dst, col, &lanes, results, &finish, |acc, first| {
-            let mut start = 0;
-            while start < n_blocks {
-                let Some(x) = x.get(start * m + first..) else { return };
-                let end = n_blocks.min(start + chunk.get());
-                accumulate(acc, x, m, panels.map(|panels| panels.get(start..end).unwrap_or_default()), spill);
-                start = end;
-            }
+            let Some(x) = x.get(first..) else { return };
+            accumulate(acc, x, m, panels, spill);
         });
         col += lanes.iter().map(|lanes| lanes.len()).sum::<usize>();
     }

@@ -7,7 +7,7 @@ use crate::block::{Bf16, BlockQ4_0, BlockQ4_1, BlockQ8_0, F16, F32, QK};
 use crate::cpu::{Feature, Features};
 use crate::lanes::LaneOps;
 use crate::panel::{
-    self, Accumulate, AccumulateTwo, BlockQ8, Kernel, Panel, PanelQ4_0, PanelQ4_1, PanelQ8_0, Results, Tiles,
+    self, AccumulateTwo, BlockQ8, Kernel, Panel, PanelQ4_0, PanelQ4_1, PanelQ8_0, Results, TileKernel, Tiles,
 };
 use crate::product::{Activations, Product};
 use crate::quantize;
@@ -405,7 +405,7 @@ impl Ops {
 #[inline(never)]
 unsafe fn gemm_quantized<P: Panel>(
     kernel: &Kernel<P>,
-    tiles: Option<Accumulate<P>>,
+    tiles: Option<TileKernel<P>>,
     dst: &mut TileMut<'_>,
     x: &[BlockQ8],
     weights: &Rows<'_, P::Block>,
@@ -415,7 +415,7 @@ unsafe fn gemm_quantized<P: Panel>(
     let pack = |panels: &mut [P], blocks: &[P::Block], stride, ahead| unsafe {
         (kernel.pack)(panels, blocks, stride, ahead);
     };
-    let accumulate = tiles.unwrap_or(kernel.accumulate);
+    let accumulate = tiles.map_or(kernel.accumulate, |tiles| tiles.one);
     let accumulate =
         |acc: &mut [[Results; 1]], x: &[BlockQ8], stride, [panels]: [&[P]; 1], spill: &mut Spill| {
             // SAFETY: as the caller says.
@@ -433,8 +433,8 @@ unsafe fn gemm_quantized<P: Panel>(
     } else {
         if let Some(accumulate) = accumulate_two(kernel, tiles, dst.rows()) {
             // SAFETY: as the caller says.
-            let accumulate = |acc: &mut [_], x: &[_], stride, panels: [&[P]; 2], _: &mut Spill| unsafe {
-                accumulate(acc, x, stride, panels);
+            let accumulate = |acc: &mut [_], x: &[_], stride, panels: [&[P]; 2], spill: &mut Spill| unsafe {
+                accumulate(acc, x, stride, panels, spill);
             };
             done = panel::gemm(dst, x, *weights, space, pack, accumulate, |_| ());
         }
@@ -456,7 +456,7 @@ unsafe fn gemm_quantized<P: Panel>(
 #[inline(never)]
 unsafe fn gemm_packed<P: Panel>(
     kernel: &Kernel<P>,
-    tiles: Option<Accumulate<P>>,
+    tiles: Option<TileKernel<P>>,
     dst: &mut TileMut<'_>,
     x: &[BlockQ8],
     weights: &Packed<'_, P>,
@@ -479,7 +479,7 @@ unsafe fn gemm_packed<P: Panel>(
 #[inline(never)]
 unsafe fn gemm_panels<P: Panel>(
     kernel: &Kernel<P>,
-    tiles: Option<Accumulate<P>>,
+    tiles: Option<TileKernel<P>>,
     dst: &mut TileMut<'_>,
     x: &[BlockQ8],
     weights: &Packed<'_, P>,
@@ -497,13 +497,13 @@ unsafe fn gemm_panels<P: Panel>(
             *weights,
             space,
             // SAFETY: as the caller says.
-            |acc, x, stride, panels, _| unsafe { accumulate(acc, x, stride, panels) },
+            |acc, x, stride, panels, spill| unsafe { accumulate(acc, x, stride, panels, spill) },
             |_| (),
         ),
         (None, None) => 0,
     };
     let (_, mut dst) = dst.reborrow().split_at_col(two);
-    let accumulate = tiles.unwrap_or(kernel.accumulate);
+    let accumulate = tiles.map_or(kernel.accumulate, |tiles| tiles.one);
     let weights = weights.slice(two..weights.rows());
     let one = panel::gemm_packed(
         &mut dst,
@@ -536,10 +536,10 @@ unsafe fn finish<P: Panel>(kernel: &Kernel<P>, acc: &mut [[Results; 1]]) {
 /// What multiplies with two panels at a time, where a kernel has it and `m` rows of activations make it worth while.
 fn accumulate_two<P: Panel>(
     kernel: &Kernel<P>,
-    tiles: Option<Accumulate<P>>,
+    tiles: Option<TileKernel<P>>,
     m: usize,
 ) -> Option<AccumulateTwo<P>> {
-    kernel.accumulate_two.filter(|_| arch::HAS_TWO && tiles.is_none() && m > 1)
+    tiles.map_or(kernel.accumulate_two, |tiles| Some(tiles.two)).filter(|_| arch::HAS_TWO && m > 1)
 }
 
 /// Writes `src` to `dst`, its whole sixteens of rows as panels.

@@ -7,30 +7,31 @@
 
 use core::arch::asm;
 use core::arch::x86_64::*;
+use core::array::from_fn;
 use core::mem::{offset_of, swap};
+use core::ops::Range;
 
 use super::avx2::panels::{prefetch_panel, rows_of};
 use super::avx512;
 use super::avx512::panels::{load_group, load_nibbles, scales};
 use crate::block::QK;
 use crate::cpu::Feature;
-use crate::panel::{BlockQ8, Kernel, Panel, PanelQ4_0, PanelQ4_1, PanelQ8_0, Results, Tiles, is_enough};
+use crate::panel::{
+    BlockQ8, Kernel, Panel, PanelQ4_0, PanelQ4_1, PanelQ8_0, Results, TileKernel, Tiles, is_enough,
+};
 use crate::table::{Backend, OpTable};
 use crate::workspace::{Line, Spill};
 
 pub(crate) const TABLE: OpTable = OpTable {
     backend: Backend::Amx,
     needs: avx512::TABLE.needs.union(Feature::AMX_INT8),
-    tiles: Some(Tiles {
-        rows: ROWS,
-        configure,
-        release,
-        q8_0: accumulate::<PanelQ8_0>,
-        q4_0: accumulate::<PanelQ4_0>,
-        q4_1: accumulate::<PanelQ4_1>,
-    }),
+    tiles: Some(Tiles { rows: ROWS, configure, release, q8_0: kernel(), q4_0: kernel(), q4_1: kernel() }),
     ..avx512::TABLE
 };
+
+const fn kernel<P: Tiled>() -> TileKernel<P> {
+    TileKernel { one: accumulate::<P>, two: accumulate_two::<P> }
+}
 
 /// Rows of activations in a tile.
 const ROWS: usize = 16;
@@ -38,13 +39,11 @@ const ROWS: usize = 16;
 const GROUPS: usize = QK / 4;
 /// Bytes in a row of a tile of weights or sums.
 const LINE: usize = 64;
-/// Panels at a time: results are loaded and stored once for both.
-const PANELS: usize = 2;
+/// Tiles of sums.
+const SUMS: usize = 4;
 
-/// Lines for two [`Sums`], one that is written and one that waits to be scaled.
-const SUM_LINES: usize = 2 * ROWS * PANELS;
-/// Lines of the workspace: sums, and the quants of panels.
-pub(super) const SPILL_LINES: usize = SUM_LINES + GROUPS * PANELS;
+/// Lines of the workspace: what is written of sums, what waits to be scaled, and the quants of panels.
+pub(super) const SPILL_LINES: usize = SUMS * (2 * ROWS + GROUPS);
 
 /// What LDTILECFG reads (Intel SDM vol. 1, 18.3): the rows of each tile, and their bytes.
 #[repr(C, align(64))]
@@ -58,13 +57,13 @@ struct TileConfig {
 
 const _: () = assert!(size_of::<TileConfig>() == 64);
 
-/// Tile 0 has sums, tile 1 activations, tile 2 weights.
+/// Tiles 0 to 3 have sums, tile 4 activations, tile 5 weights.
 static CONFIG: TileConfig = TileConfig {
     palette: 1,
     start_row: 0,
     reserved: [0; 14],
-    row_bytes: [LINE as u16, QK as u16, LINE as u16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-    rows: [ROWS as u8, ROWS as u8, GROUPS as u8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+    row_bytes: [64, 64, 64, 64, QK as u16, 64, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+    rows: [16, 16, 16, 16, ROWS as u8, GROUPS as u8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
 };
 
 /// Gives the tiles their shapes.
@@ -87,37 +86,64 @@ unsafe fn release() {
     unsafe { asm!("tilerelease", options(nomem, nostack, preserves_flags)) };
 }
 
-/// Sums of quants: what each row of activations gives with the sixteen rows of each of `N` panels.
-type Sums<const N: usize> = [[Line; N]; ROWS];
+/// Sums of quants: what each row of a tile of activations gives with the sixteen rows of a panel.
+type Sums = [Line; ROWS];
 
 /// Quants of a panel: signed bytes, four of each row to a line.
 type Quants = [Line; GROUPS];
 
-/// Writes column `b` of `sums`, below `N`: `sums[i][b] = x[i] . w`.
+/// Runs `$asm` with `t` the number of a tile of sums, which instructions hold.
+macro_rules! with_tile {
+    ($t:expr, $($asm:tt)*) => {
+        match $t {
+            0 => asm!($($asm)*, t = const 0, options(nostack, preserves_flags)),
+            1 => asm!($($asm)*, t = const 1, options(nostack, preserves_flags)),
+            2 => asm!($($asm)*, t = const 2, options(nostack, preserves_flags)),
+            _ => asm!($($asm)*, t = const 3, options(nostack, preserves_flags)),
+        }
+    };
+}
+
+/// Writes the sums of tile `t`, and leaves there `x . w`.
 ///
 /// # Safety
 ///
 /// The tiles are configured.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-unsafe fn multiply<const N: usize>(sums: &mut Sums<N>, b: usize, x: &[BlockQ8; ROWS], w: &Quants) {
-    // SAFETY: as the caller says. Read are the quants of sixteen blocks and eight lines of weights, written are sixteen
-    // lines of sums, `N` lines apart.
+#[inline(always)]
+unsafe fn exchange(t: usize, sums: &mut Sums, x: &[BlockQ8; ROWS], w: &Quants) {
+    // SAFETY: as the caller says; compiled code uses no tiles. Read are the quants of sixteen blocks and eight lines of
+    // weights, written are sixteen lines of sums.
     unsafe {
-        asm!(
-            "tilezero tmm0",
-            "tileloadd tmm1, [{x} + {block}*1]",
-            "tileloadd tmm2, [{w} + {line}*1]",
-            "tdpbssd tmm0, tmm1, tmm2",
-            "tilestored [{sums} + {row}*1], tmm0",
+        with_tile!(
+            t,
+            "tilestored [{sums} + {line}*1], tmm{t}",
+            "tileloadd tmm4, [{x} + {block}*1]",
+            "tileloadd tmm5, [{w} + {line}*1]",
+            "tilezero tmm{t}",
+            "tdpbssd tmm{t}, tmm4, tmm5",
             x = in(reg) x.as_ptr().cast::<u8>().wrapping_add(offset_of!(BlockQ8, qs)),
             block = in(reg) size_of::<BlockQ8>(),
             w = in(reg) w.as_ptr(),
             line = in(reg) LINE,
-            sums = in(reg) sums.as_mut_ptr().cast::<Line>().wrapping_add(b % N),
-            row = in(reg) N * LINE,
-            out("tmm0") _, out("tmm1") _, out("tmm2") _,
-            options(nostack, preserves_flags),
+            sums = in(reg) sums.as_mut_ptr()
+        );
+    }
+}
+
+/// Writes the sums of tile `t`.
+///
+/// # Safety
+///
+/// The tiles are configured.
+#[inline(always)]
+unsafe fn store(t: usize, sums: &mut Sums) {
+    // SAFETY: as the caller says; written are sixteen lines.
+    unsafe {
+        with_tile!(
+            t,
+            "tilestored [{sums} + {line}*1], tmm{t}",
+            line = in(reg) LINE,
+            sums = in(reg) sums.as_mut_ptr()
         );
     }
 }
@@ -205,70 +231,126 @@ fn accumulate<P: Tiled>(acc: &mut [Results], x: &[BlockQ8], stride: usize, panel
         // SAFETY: the features of AVX-512 VNNI are enabled here.
         return unsafe { (P::BELOW.accumulate)(acc, x, stride, panels, spill) };
     }
-    if !is_enough(x.len(), stride, panels.len(), acc.len()) {
-        return;
-    }
-    let (pairs, single) = panels.as_chunks::<PANELS>();
-    // SAFETY: `x` is enough; `acc` fills a tile, so the tiles are configured.
-    unsafe { add_products(acc, x, stride, pairs, spill) };
-    if let Some(x) = x.get(pairs.len() * PANELS * stride..) {
-        // SAFETY: as above.
-        unsafe { add_products(acc, x, stride, single.as_chunks::<1>().0, spill) };
+    // SAFETY: `acc` fills a tile, so the tiles are configured.
+    unsafe { add_panels(acc.as_chunks_mut().0, x, stride, [panels], spill) };
+}
+
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn accumulate_two<P: Tiled>(
+    acc: &mut [[Results; 2]],
+    x: &[BlockQ8],
+    stride: usize,
+    panels: [&[P]; 2],
+    spill: &mut Spill,
+) {
+    match P::BELOW.accumulate_two {
+        // SAFETY: the features of AVX-512 VNNI are enabled here.
+        Some(below) if acc.len() < ROWS => unsafe { below(acc, x, stride, panels, spill) },
+        // SAFETY: `acc` fills a tile, so the tiles are configured.
+        _ => unsafe { add_panels(acc, x, stride, panels, spill) },
     }
 }
 
-/// A tile of activations that was multiplied with `N` panels: what its sums are still to be scaled with.
-struct Product<'x, P: Tiled, const N: usize> {
-    x: [&'x [BlockQ8; ROWS]; N],
-    scales: [P::Scales; N],
-    /// The first of the results that they are to be added to.
-    first: usize,
-}
-
-/// [`accumulate`] for more than a tile of results, `N` panels at a time.
-///
-/// A product of tiles takes longer than to scale the sums of one, so these wait until the next is under way.
+/// `acc[i][side] += x[b * stride + i] . panels[side][b]`, two blocks at a time.
 ///
 /// # Safety
 ///
-/// The tiles are configured, `acc` fills one, and `x` is enough.
+/// The tiles are configured, and `acc` fills one.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-unsafe fn add_products<P: Tiled, const N: usize>(
-    acc: &mut [Results],
+unsafe fn add_panels<P: Tiled, const W: usize>(
+    acc: &mut [[Results; W]],
     x: &[BlockQ8],
     stride: usize,
-    panels: &[[P; N]],
+    panels: [&[P]; W],
     spill: &mut Spill,
 ) {
+    let n_blocks = panels.iter().map(|panels| panels.len()).min().unwrap_or(0);
+    if acc.len() < ROWS || !is_enough(x.len(), stride, n_blocks, acc.len()) {
+        return;
+    }
+    let even = n_blocks / 2 * 2;
+    // SAFETY: `x` is enough.
+    unsafe { add_products::<P, W, 2>(acc, x, stride, panels, 0..even, spill) };
+    // SAFETY: `x` is enough.
+    unsafe { add_products::<P, W, 1>(acc, x, stride, panels, even..n_blocks, spill) };
+}
+
+/// `N` blocks of a tile of activations that were multiplied with `W` panels each: what their sums are still to be scaled
+/// with.
+struct Products<'x, P: Tiled, const W: usize, const N: usize> {
+    x: [&'x [BlockQ8; ROWS]; N],
+    scales: [[P::Scales; W]; N],
+    /// The row of results that the tile begins at.
+    start: usize,
+    /// Rows of the tile that are done already.
+    n_done: usize,
+}
+
+/// [`add_panels`] for `N` blocks at a time of the panels from `first` to `end`.
+///
+/// A product of tiles takes many cycles, and so does the way of its sums through memory: products are under way while those
+/// before them are written, and those before these are scaled. The three take turns in small steps, since a CPU does not
+/// look far ahead.
+///
+/// # Safety
+///
+/// The tiles are configured, `acc` fills one, all panels are there and `x` is enough for them.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+unsafe fn add_products<P: Tiled, const W: usize, const N: usize>(
+    acc: &mut [[Results; W]],
+    x: &[BlockQ8],
+    stride: usize,
+    panels: [&[P]; W],
+    blocks: Range<usize>,
+    spill: &mut Spill,
+) {
+    const { assert!(W * N <= SUMS) };
+    const { assert!(ROWS.is_multiple_of(W * N)) };
     let n_rows = acc.len();
-    let (sums, weights) = spill.split_at_mut(SUM_LINES);
-    let weights: &mut [Quants] = weights.as_chunks_mut().0;
-    let [first, second, ..] = sums.as_chunks_mut::<N>().0.as_chunks_mut::<ROWS>().0 else { return };
-    let (mut sums, mut sums_before) = (first, second);
-    let mut before: Option<Product<'_, P, N>> = None;
-    for (i, panels) in panels.iter().enumerate() {
-        panels.iter().for_each(prefetch_panel);
-        weights.iter_mut().zip(panels).for_each(|(to, panel)| store_quants(to, panel.quants()));
-        let scales = panels.each_ref().map(P::scales);
+    let (sums, weights) = spill.split_at_mut(2 * SUMS * ROWS);
+    let Some(weights) = weights.as_chunks_mut::<GROUPS>().0.first_chunk_mut::<SUMS>() else { return };
+    let [written, waiting, ..] = sums.as_chunks_mut::<ROWS>().0.as_chunks_mut::<SUMS>().0 else { return };
+    let (mut written, mut waiting) = (written, waiting);
+    let (mut last, mut before): (Option<Products<'_, P, W, N>>, _) = (None, None);
+    for b in blocks.step_by(N) {
+        // SAFETY: the panels are there.
+        let panels = from_fn(|n| panels.map(|panels| unsafe { panels.get_unchecked(b + n) }));
+        for (to, panel) in weights.iter_mut().zip(panels.as_flattened()) {
+            prefetch_panel(*panel);
+            store_quants(to, panel.quants());
+        }
         for first in (0..n_rows).step_by(ROWS) {
             // The last tile is a whole one too: it begins among rows that are done.
             let start = first.min(n_rows - ROWS);
-            let mut tiles = [&[BlockQ8::ZERO; ROWS]; N];
-            for (b, (tile, weights)) in tiles.iter_mut().zip(&*weights).enumerate() {
-                // SAFETY: `x` is enough, and of its `n_rows` rows sixteen begin here.
-                *tile = unsafe { &*rows_of(x, stride, n_rows, i * N + b).as_ptr().add(start).cast() };
+            // SAFETY: `x` is enough, and of its `n_rows` rows sixteen begin here.
+            let x = from_fn(|n| unsafe { &*rows_of(x, stride, n_rows, b + n).as_ptr().add(start).cast() });
+            for (t, (to, weights)) in written.iter_mut().zip(&*weights).enumerate().take(N * W) {
                 // SAFETY: as the caller says.
-                unsafe { multiply(sums, b, tile, weights) };
+                unsafe { exchange(t, to, x[t / W], weights) };
+                if let Some(before) = &before {
+                    let rows = ROWS / (N * W) * t..ROWS / (N * W) * (t + 1);
+                    // SAFETY: `acc` has the tile's rows.
+                    unsafe { add_sums(acc, before, waiting, rows) };
+                }
             }
-            if let Some(before) = before.replace(Product { x: tiles, scales, first }) {
-                add_sums(acc, &before, sums_before);
-            }
-            swap(&mut sums, &mut sums_before);
+            let scales = panels.map(|panels| panels.map(P::scales));
+            before = last.replace(Products { x, scales, start, n_done: first - start });
+            swap(&mut written, &mut waiting);
         }
     }
     if let Some(before) = before {
-        add_sums(acc, &before, sums_before);
+        // SAFETY: as above.
+        unsafe { add_sums(acc, &before, waiting, 0..ROWS) };
+    }
+    if let Some(last) = last {
+        for (t, to) in written.iter_mut().enumerate() {
+            // SAFETY: as the caller says.
+            unsafe { store(t, to) };
+        }
+        // SAFETY: as above.
+        unsafe { add_sums(acc, &last, written, 0..ROWS) };
     }
 }
 
@@ -282,23 +364,42 @@ fn store_quants(to: &mut Quants, quants: [__m512i; GROUPS]) {
     }
 }
 
-/// Adds the sums of a product, scaled, to the results.
+/// Adds the sums in some rows of a tile, scaled, to the results.
+///
+/// # Safety
+///
+/// `acc` has sixteen rows from where the tile begins; `rows` are below sixteen.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn add_sums<P: Tiled, const N: usize>(acc: &mut [Results], product: &Product<'_, P, N>, sums: &Sums<N>) {
-    let Some(acc) = acc.get_mut(product.first..) else { return };
-    let n_done = ROWS.saturating_sub(acc.len());
-    for (acc, (row, sums)) in acc.iter_mut().zip(sums.iter().enumerate().skip(n_done)) {
-        // SAFETY: sixteen results; the load is unaligned.
-        let mut sum = unsafe { _mm512_loadu_ps(acc.as_ptr()) };
-        for ((x, sums), scales) in product.x.iter().zip(sums).zip(product.scales) {
-            // SAFETY: activations have as many rows as sums.
-            let x = unsafe { x.get_unchecked(row) };
-            // SAFETY: a line is as long as the register.
-            let sums = unsafe { _mm512_load_si512(core::ptr::from_ref(sums).cast()) };
-            sum = P::add(sum, _mm512_cvtepi32_ps(sums), x, scales);
+unsafe fn add_sums<P: Tiled, const W: usize, const N: usize>(
+    acc: &mut [[Results; W]],
+    products: &Products<'_, P, W, N>,
+    sums: &[Sums; SUMS],
+    rows: Range<usize>,
+) {
+    for row in rows {
+        if row < products.n_done {
+            continue;
         }
-        // SAFETY: as above, of the store.
-        unsafe { _mm512_storeu_ps(acc.as_mut_ptr(), sum) };
+        // SAFETY: as the caller says.
+        let acc = unsafe { acc.get_unchecked_mut(products.start + row) };
+        // SAFETY: sixteen results; the load is unaligned.
+        let mut results = acc.each_ref().map(|acc| unsafe { _mm512_loadu_ps(acc.as_ptr()) });
+        for (n, (x, scales)) in products.x.iter().zip(products.scales).enumerate() {
+            // SAFETY: as the caller says.
+            let x = unsafe { x.get_unchecked(row) };
+            for (side, (result, scales)) in results.iter_mut().zip(scales).enumerate() {
+                // SAFETY: there are `N` times `W` sums, with sixteen lines each; a line is as long as the register.
+                let sums = unsafe {
+                    let line = sums.get_unchecked(n * W + side).get_unchecked(row);
+                    _mm512_load_si512(core::ptr::from_ref(line).cast())
+                };
+                *result = P::add(*result, _mm512_cvtepi32_ps(sums), x, scales);
+            }
+        }
+        for (acc, result) in acc.iter_mut().zip(results) {
+            // SAFETY: as above, of the store.
+            unsafe { _mm512_storeu_ps(acc.as_mut_ptr(), result) };
+        }
     }
 }

@@ -186,7 +186,7 @@ macro_rules! define_accumulate {
 
         #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
         #[allow(unused_variables)] // not all sums begin with something of the block
-        fn $two(acc: &mut [[Results; 2]], x: &[BlockQ8], stride: usize, panels: [&[$ty]; 2]) {
+        fn $two(acc: &mut [[Results; 2]], x: &[BlockQ8], stride: usize, panels: [&[$ty]; 2], _: &mut Spill) {
             if !is_enough(x.len(), stride, panels[0].len(), acc.len()) {
                 return;
             }
