@@ -1,12 +1,12 @@
 //! [`Workspace`]: what one worker keeps while it works, in memory of the caller and not on a kernel's small stack.
 
-use crate::arch::SPILL_LINES;
+use crate::arch::{self, SPILL_LINES};
 use crate::attend::{POSITIONS, QUERIES, cell_len, n_blocks};
 use crate::block::{GgmlType, QK};
 use crate::panel::{BlockQ8, PANEL_ROWS, Panel, Results};
 
-/// What rows of activations give while panels are in the first cache; a line holds what a row gives with a panel.
-const RESULT_LINES: usize = 128;
+/// What 128 rows of activations give while panels are in the first cache; a line holds what a row gives with a panel.
+const RESULT_LINES: usize = if arch::HAS_TWO { 256 } else { 128 };
 /// Panels that are in the first cache at a time.
 const PANEL_LINES: usize = 64;
 /// Weights of a block of positions.
