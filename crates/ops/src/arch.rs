@@ -8,7 +8,7 @@ pub(crate) use aarch64::{HAS_TILES, HAS_TWO, SPILL_LINES, TABLES, all_within, co
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 mod x86_64;
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
-pub(crate) use x86_64::{HAS_TILES, HAS_TWO, SPILL_LINES, TABLES};
+pub(crate) use x86_64::{HAS_TILES, HAS_TWO, SPILL_LINES, TABLES, prefetch_to_write};
 
 #[cfg(not(any(
     all(target_arch = "aarch64", target_feature = "neon"),
@@ -50,3 +50,8 @@ pub(crate) fn copy16(to: &mut [f32; 16], from: &[f32; 16]) {
 pub(crate) fn halves16(from: &[crate::block::F16; 16]) -> [u16; 16] {
     from.map(crate::block::F16::to_bits)
 }
+
+/// Asks for the lines of `n` values that will be written: rows lie too far apart for the CPU to guess the next.
+#[cfg(not(all(target_arch = "x86_64", target_feature = "sse2")))]
+#[inline(always)]
+pub(crate) fn prefetch_to_write(_: *const f32, _: usize) {}

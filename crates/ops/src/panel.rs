@@ -457,6 +457,9 @@ fn for_each_few<const W: usize>(
     for first in (0..m).step_by(room) {
         let Some(acc) = results.get_mut(..room.min(m - first)) else { return };
         clear(acc.as_flattened_mut());
+        for (acc, dst) in acc.iter().zip(dst.rows_from(first)) {
+            arch::prefetch_to_write(dst.as_ptr().wrapping_add(col), acc.as_flattened().len());
+        }
         add(acc, first);
         finish(acc);
         for (acc, dst) in acc.iter().zip(dst.rows_from(first)) {
