@@ -14,7 +14,7 @@ pub(super) const Q4_0: Kernel<PanelQ4_0> = Kernel {
     pack: pack_q4_0,
     accumulate: accumulate_q4_0,
     accumulate_two: Some(accumulate_two_q4_0),
-    two_streams: None,
+    two_streams: Some(two_streams_q4_0),
     finish: None,
     one_row: Some(one_row_q4_0),
 };
@@ -23,7 +23,7 @@ pub(super) const Q4_1: Kernel<PanelQ4_1> = Kernel {
     pack: pack_q4_1,
     accumulate: accumulate_q4_1,
     accumulate_two: Some(accumulate_two_q4_1),
-    two_streams: None,
+    two_streams: Some(two_streams_q4_1),
     finish: None,
     one_row: Some(one_row_q4_1),
 };
@@ -32,7 +32,7 @@ pub(super) const Q8_0: Kernel<PanelQ8_0> = Kernel {
     pack: pack_q8_0,
     accumulate: accumulate_q8_0,
     accumulate_two: Some(accumulate_two_q8_0),
-    two_streams: None,
+    two_streams: Some(two_streams_q8_0),
     finish: None,
     one_row: Some(one_row_q8_0),
 };
@@ -161,11 +161,11 @@ fn sum_two<const N: usize>(w: [&[__m512i; 8]; 2], x: &[BlockQ8], start: [__m512i
     sums.map(|sums| sums.map(|sum| _mm512_cvtepi32_ps(sum)))
 }
 
-/// Defines `$one` and `$two`, the accumulation of one and of two panels. `$unpack` makes of a panel its scales `$w` and
+/// Defines `$one` and `$two`, the accumulation of one and of two panels, and `$streams`, one row's with two. `$unpack` makes of a panel its scales `$w` and
 /// unsigned quants; `$start` is what the sums for the block `$x` begin with; `$step` the results behind the block, of those
 /// before it, `$acc`, and the sums.
 macro_rules! define_accumulate {
-    ($one:ident, $two:ident, $ty:ty, |$panel:ident| $unpack:expr,
+    ($one:ident, $two:ident, $streams:ident, $ty:ty, |$panel:ident| $unpack:expr,
         |$x:ident| $start:expr, |$acc:ident, $sum:ident, $w:ident| $step:expr) => {
         #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
         fn $one(acc: &mut [Results], x: &[BlockQ8], stride: usize, panels: &[$ty], _: &mut Spill) {
@@ -217,6 +217,20 @@ macro_rules! define_accumulate {
                 }
             }
         }
+
+        #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+        fn $streams(results: [&mut Results; 2], x: &[BlockQ8], [first, second]: [&[$ty]; 2]) {
+            let mut totals = [_mm512_setzero_ps(); 2];
+            for ((first, second), $x) in first.iter().zip(second).zip(x) {
+                for ($panel, total) in [first, second].into_iter().zip(&mut totals) {
+                    panels::prefetch_panel($panel);
+                    let ($w, quants) = $unpack;
+                    let ($acc, $sum) = (*total, sum_groups(&quants, $x, $start));
+                    *total = $step;
+                }
+            }
+            results.into_iter().zip(totals).for_each(|(to, total)| store_results(to, total));
+        }
     };
 }
 
@@ -237,6 +251,7 @@ fn store_results(acc: &mut Results, to: __m512) {
 define_accumulate!(
     accumulate_q4_0,
     accumulate_two_q4_0,
+    two_streams_q4_0,
     PanelQ4_0,
     |panel| (scales(&panel.d), load_nibbles(&panel.qs)),
     |x| _mm512_set1_epi32(x.offset),
@@ -246,6 +261,7 @@ define_accumulate!(
 define_accumulate!(
     accumulate_q4_1,
     accumulate_two_q4_1,
+    two_streams_q4_1,
     PanelQ4_1,
     |panel| ([scales(&panel.d), scales(&panel.m)], load_nibbles(&panel.qs)),
     |x| _mm512_setzero_si512(),
@@ -258,6 +274,7 @@ define_accumulate!(
 define_accumulate!(
     accumulate_q8_0,
     accumulate_two_q8_0,
+    two_streams_q8_0,
     PanelQ8_0,
     |panel| {
         // 128 more, which 16 times the offset takes off again.
