@@ -88,13 +88,14 @@ impl<'a> Crew<'a> {
         let dst = TileMut::new(dst, n).slice(0..lhs.rows, rows.clone());
         // Long parts: what a worker asks for ahead of its use should be its own. Several for each, as none is late then; one
         // worker has nobody to wait for.
-        let n_units = dst.cols().div_ceil(unit_rows(k).max(1));
         let n_parts = match self.workers.count() {
             1 => 1,
             n => n.saturating_mul(PARTS_PER_WORKER),
         };
-        let units_per_part = n_units.checked_div(n_parts).unwrap_or(1);
-        let cols = NonZeroUsize::new(unit_rows(k).checked_mul(units_per_part.max(1))?)?;
+        // Of several tokens, two panels are long enough.
+        let least = if lhs.rows > 1 { 2 * PANEL_ROWS } else { unit_rows(k) };
+        let least_per_part = dst.cols().div_ceil(least.max(1)).checked_div(n_parts).unwrap_or(1);
+        let cols = NonZeroUsize::new(least.checked_mul(least_per_part.max(1))?)?;
         let part_size = PartSize { rows: NonZeroUsize::MAX, cols };
         for_each_tile(
             self.workers,
