@@ -132,12 +132,13 @@ fn with_faulty<R>(
 }
 
 fn models() -> [(SynthConfig, KvType); 4] {
+    // Wide enough for the workspace, where nothing is read before it is written, to be about half of the memory.
     let small = SynthConfig {
         n_layers: 1,
-        dim: 32,
-        hidden_dim: 32,
-        n_heads: 1,
-        n_kv_heads: 1,
+        dim: 128,
+        hidden_dim: 128,
+        n_heads: 4,
+        n_kv_heads: 4,
         vocab_size: 400,
         ..SynthConfig::TINY
     };
@@ -190,8 +191,7 @@ fn a_turned_bit_is_an_answer_or_an_error_and_reset_heals() {
     println!(
         "figure R13 arena: {n} bits flipped: {n_same} answers the same, {n_other} others, {n_errors} errors; all healed"
     );
-    // Most of what so small a model takes is a workspace, whose bytes are written before they are read.
-    assert!(n_same > 0 && n_other > n_flips / 40, "the flips reach nothing");
+    assert!(n_same > 0 && n_other > n_flips / 20, "the flips reach nothing");
 }
 
 /// The numbers in memory that decide where the engine reads: every bit of every token of a batch.

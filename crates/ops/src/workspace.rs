@@ -5,7 +5,7 @@ use crate::attend::{POSITIONS, QUERIES, cell_len, n_blocks};
 use crate::block::{GgmlType, QK};
 use crate::panel::{BlockQ8, PANEL_ROWS, Panel, Results};
 
-/// What 128 rows of activations give while panels are in the first cache; a line holds what a row gives with a panel.
+/// What 128 rows of activations give with the one or two panels that they meet; a line holds what a row gives with a panel.
 const RESULT_LINES: usize = if arch::HAS_TWO { 256 } else { 128 };
 /// Panels that are in the first cache at a time.
 const PANEL_LINES: usize = 64;

@@ -161,9 +161,9 @@ fn sum_two<const N: usize>(w: [&[__m512i; 8]; 2], x: &[BlockQ8], start: [__m512i
     sums.map(|sums| sums.map(|sum| _mm512_cvtepi32_ps(sum)))
 }
 
-/// Defines `$one` and `$two`, the accumulation of one and of two panels, and `$streams`, one row's with two. `$unpack` makes of a panel its scales `$w` and
-/// unsigned quants; `$start` is what the sums for the block `$x` begin with; `$step` the results behind the block, of those
-/// before it, `$acc`, and the sums.
+/// Defines `$one` and `$two`, the accumulation of one and of two panels, and `$streams`, one row's products with two.
+/// `$unpack` makes of a panel its scales `$w` and unsigned quants; `$start` is what the sums for the block `$x` begin with;
+/// `$step` the results behind the block, of those before it, `$acc`, and the sums.
 macro_rules! define_accumulate {
     ($one:ident, $two:ident, $streams:ident, $ty:ty, |$panel:ident| $unpack:expr,
         |$x:ident| $start:expr, |$acc:ident, $sum:ident, $w:ident| $step:expr) => {
