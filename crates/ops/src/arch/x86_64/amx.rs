@@ -57,13 +57,16 @@ struct TileConfig {
 
 const _: () = assert!(size_of::<TileConfig>() == 64);
 
+const WIDE: u16 = LINE as u16;
+const HIGH: u8 = ROWS as u8;
+
 /// Tiles 0 to 3 have sums, tile 4 activations, tile 5 weights.
 static CONFIG: TileConfig = TileConfig {
     palette: 1,
     start_row: 0,
     reserved: [0; 14],
-    row_bytes: [64, 64, 64, 64, QK as u16, 64, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-    rows: [16, 16, 16, 16, ROWS as u8, GROUPS as u8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+    row_bytes: [WIDE, WIDE, WIDE, WIDE, QK as u16, WIDE, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+    rows: [HIGH, HIGH, HIGH, HIGH, HIGH, GROUPS as u8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
 };
 
 /// Gives the tiles their shapes.
@@ -243,12 +246,13 @@ fn accumulate_two<P: Tiled>(
     panels: [&[P]; 2],
     spill: &mut Spill,
 ) {
-    match P::BELOW.accumulate_two {
+    if acc.len() < ROWS {
+        let below = const { P::BELOW.accumulate_two.unwrap() };
         // SAFETY: the features of AVX-512 VNNI are enabled here.
-        Some(below) if acc.len() < ROWS => unsafe { below(acc, x, stride, panels, spill) },
-        // SAFETY: `acc` fills a tile, so the tiles are configured.
-        _ => unsafe { add_panels(acc, x, stride, panels, spill) },
+        return unsafe { below(acc, x, stride, panels, spill) };
     }
+    // SAFETY: `acc` fills a tile, so the tiles are configured.
+    unsafe { add_panels(acc, x, stride, panels, spill) };
 }
 
 /// `acc[i][side] += x[b * stride + i] . panels[side][b]`, two blocks at a time.
@@ -287,7 +291,7 @@ struct Products<'x, P: Tiled, const W: usize, const N: usize> {
     n_done: usize,
 }
 
-/// [`add_panels`] for `N` blocks at a time of the panels from `first` to `end`.
+/// [`add_panels`] for the panels of `blocks`, `N` blocks at a time.
 ///
 /// A product of tiles takes many cycles, and so does the way of its sums through memory: products are under way while those
 /// before them are written, and those before these are scaled. The three take turns in small steps, since a CPU does not
@@ -321,6 +325,7 @@ unsafe fn add_products<P: Tiled, const W: usize, const N: usize>(
             prefetch_panel(*panel);
             store_quants(to, panel.quants());
         }
+        let scales = panels.map(|panels| panels.map(P::scales));
         for first in (0..n_rows).step_by(ROWS) {
             // The last tile is a whole one too: it begins among rows that are done.
             let start = first.min(n_rows - ROWS);
@@ -335,7 +340,6 @@ unsafe fn add_products<P: Tiled, const W: usize, const N: usize>(
                     unsafe { add_sums(acc, before, waiting, rows) };
                 }
             }
-            let scales = panels.map(|panels| panels.map(P::scales));
             before = last.replace(Products { x, scales, start, n_done: first - start });
             swap(&mut written, &mut waiting);
         }
