@@ -157,25 +157,34 @@ impl<'a, 'm> ByteLevel<'a, 'm> {
     ) -> Result<usize, TokenizeError> {
         let n_certain = if part.ends { text.len() } else { self.pre.n_certain(text) };
         let first = out.len();
-        let mut at = 0usize;
-        for piece in self.pre.pieces(text) {
-            let end = at.wrapping_add(piece.len()); // at most the length of the text
-            if end > n_certain {
+        let (mut ends, mut at) = (self.pre.ends(text), 0);
+        'text: loop {
+            let found = ends.find();
+            if found.is_empty() {
                 break;
             }
-            let n_before = out.len();
-            let here = text.get(at..).unwrap_or_default();
-            cache.through(
-                here,
-                piece.len(),
-                out,
-                |piece| self.words.find(piece),
-                |sink| self.merge(vocab, piece, chain, |token| sink.push(token)),
-            )?;
-            if out.stops_at(n_before) {
-                break;
+            for &end in found {
+                if end > n_certain {
+                    break 'text;
+                }
+                let n_before = out.len();
+                let here = text.get(at..).unwrap_or_default();
+                let len = end.wrapping_sub(at); // of the piece, which is not empty
+                cache.through(
+                    here,
+                    len,
+                    out,
+                    |piece| self.words.find(piece),
+                    |sink| {
+                        let piece = here.get(..len).unwrap_or_default();
+                        self.merge(vocab, piece, chain, |token| sink.push(token))
+                    },
+                )?;
+                if out.stops_at(n_before) {
+                    break 'text;
+                }
+                at = end;
             }
-            at = end;
         }
         if out.has_spans() {
             out.locate(first, text, |token, _| vocab.text(token).map_or(0, byte_map::n_bytes));

@@ -35,7 +35,7 @@ mod words;
 pub use stage::Pieces;
 
 use core::fmt;
-use stage::Stage;
+use stage::{Ends, Stage};
 
 /// A pre-tokenizer.
 ///
@@ -88,9 +88,13 @@ impl Pre {
     }
 
     /// The pieces of `text`. A byte that is not UTF-8 counts as the character U+FFFD.
-    #[inline]
     pub fn pieces(self, text: &[u8]) -> Pieces<'_> {
-        Pieces::new(self.family.stages, text)
+        Pieces::new(self.ends(text))
+    }
+
+    /// Where [`Pre::pieces`] end.
+    pub(super) fn ends(self, text: &[u8]) -> Ends<'_> {
+        Ends::new(self.family.stages, text)
     }
 
     /// Bytes of `text` at whose end at the latest, whatever follows the text, [`Pre::pieces`] has found the pieces of the

@@ -153,42 +153,77 @@ fn cut(text: &[u8], at: usize, ends: &mut [usize], scan: impl Fn(&[u8], usize, &
 /// No pre-tokenizer has more expressions.
 pub const MAX_STAGES: usize = 6;
 
-/// The pieces of a text: one after the other they are the text, and none is empty.
+/// Where the pieces of a text end: one after the other they are the text, and none is empty.
 #[derive(Clone, Debug)]
-pub struct Pieces<'t> {
+pub struct Ends<'t> {
     text: &'t [u8],
     /// Where the next piece begins.
     start: usize,
     /// All expressions but the last, and what they have cut.
     stages: &'static [Stage],
-    cuts: [Cuts<8>; MAX_STAGES - 1],
-    /// The same of the last.
+    cuts: [Cuts; MAX_STAGES - 1],
+    /// The last, and what it knows ahead.
     last: Stage,
-    last_cuts: Cuts<32>,
-    last_starts: Starts,
+    starts: Starts,
+    ends: [usize; 32],
+    /// How many of them were found.
+    n_found: usize,
+}
+
+impl<'t> Ends<'t> {
+    pub(super) fn new(stages: &'static [Stage], text: &'t [u8]) -> Self {
+        let (last, stages) = stages.split_last().unwrap_or((&Stage::Lines, &[]));
+        let cuts = [Cuts::NONE; MAX_STAGES - 1];
+        Self { text, start: 0, stages, cuts, last: *last, starts: Starts::NONE, ends: [0; 32], n_found: 0 }
+    }
+
+    /// Finds the ends of the next pieces; of none behind the last one.
+    #[inline(never)]
+    pub fn find(&mut self) -> &[usize] {
+        let mut text = self.text;
+        for (stage, cuts) in self.stages.iter().zip(&mut self.cuts) {
+            text = text.get(..cuts.end(*stage, text, self.start)).unwrap_or_default();
+        }
+        self.last.cut(text, self.start, &mut self.starts, &mut self.ends);
+        self.n_found = if self.ends[0] > self.start {
+            self.ends.iter().position(|&end| end == 0).unwrap_or(self.ends.len())
+        } else {
+            // A scanner that did not move would not end: all that is left is a piece then.
+            self.ends[0] = text.len();
+            (text.len() > self.start).into()
+        };
+        self.start = self.found().last().copied().unwrap_or(self.start);
+        self.found()
+    }
+
+    /// What [`Ends::find`] gave.
+    #[inline]
+    fn found(&self) -> &[usize] {
+        self.ends.get(..self.n_found).unwrap_or_default()
+    }
 }
 
 /// Where pieces end, from `at` on and up to a 0: a scanner is faster when it cuts several at a time.
 #[derive(Clone, Debug)]
-struct Cuts<const N: usize> {
-    ends: [usize; N],
+struct Cuts {
+    ends: [usize; 8],
     at: usize,
 }
 
-impl<const N: usize> Cuts<N> {
-    const NONE: Self = Self { ends: [0; N], at: 0 };
+impl Cuts {
+    const NONE: Self = Self { ends: [0; 8], at: 0 };
 
     /// Where the piece ends that `start` is in; cuts it if need be, and more, of a text that ends with it or after it.
     #[inline]
-    fn end(&mut self, stage: Stage, text: &[u8], start: usize, starts: &mut Starts) -> usize {
+    fn end(&mut self, stage: Stage, text: &[u8], start: usize) -> usize {
         loop {
             match self.ends.get(self.at) {
                 Some(&end) if end > start => return end,
                 Some(1..) => self.at += 1,
                 _ => {
-                    stage.cut(text, start, starts, &mut self.ends);
+                    stage.cut(text, start, &mut { Starts::NONE }, &mut self.ends);
                     self.at = 0;
-                    // A scanner that did not move would not end: all that is left is a piece then.
+                    // As in `Ends::find`.
                     return self.ends.first().copied().filter(|&end| end > start).unwrap_or(text.len());
                 }
             }
@@ -196,40 +231,32 @@ impl<const N: usize> Cuts<N> {
     }
 }
 
+/// The pieces of a text.
+#[derive(Clone, Debug)]
+pub struct Pieces<'t> {
+    ends: Ends<'t>,
+    /// How many of the ends that were found have been given.
+    n_given: usize,
+    /// Where the next piece begins.
+    start: usize,
+}
+
 impl<'t> Pieces<'t> {
-    pub(super) fn new(stages: &'static [Stage], text: &'t [u8]) -> Self {
-        let (last, stages) = stages.split_last().unwrap_or((&Stage::Lines, &[]));
-        let cuts = [Cuts::NONE; MAX_STAGES - 1];
-        Self { text, start: 0, stages, cuts, last: *last, last_cuts: Cuts::NONE, last_starts: Starts::NONE }
-    }
-
-    /// As [`Pieces::next`], when the last stage must cut more: of a piece of the stage before it, and so on.
-    #[inline(never)]
-    fn cut(&mut self) -> Option<&'t [u8]> {
-        let mut text = self.text;
-        for (stage, cuts) in self.stages.iter().zip(&mut self.cuts) {
-            let mut starts = Starts::NONE;
-            text = text.get(..cuts.end(*stage, text, self.start, &mut starts))?;
-        }
-        let end = self.last_cuts.end(self.last, text, self.start, &mut self.last_starts);
-        self.piece(end)
-    }
-
-    #[inline(always)]
-    fn piece(&mut self, end: usize) -> Option<&'t [u8]> {
-        let piece = self.text.get(self.start..end).filter(|piece| !piece.is_empty())?;
-        self.start = end;
-        self.last_cuts.at = self.last_cuts.at.wrapping_add(1); // `ends` are few, and behind them it is set anew
-        Some(piece)
+    pub(super) fn new(ends: Ends<'t>) -> Self {
+        Self { ends, n_given: 0, start: 0 }
     }
 }
 
 impl<'t> Iterator for Pieces<'t> {
     type Item = &'t [u8];
 
-    #[inline]
     fn next(&mut self) -> Option<&'t [u8]> {
-        let end = self.last_cuts.ends.get(self.last_cuts.at).copied().unwrap_or(0);
-        self.piece(end).or_else(|| self.cut())
+        if self.n_given >= self.ends.found().len() {
+            self.ends.find();
+            self.n_given = 0;
+        }
+        let end = *self.ends.found().get(self.n_given)?;
+        self.n_given = self.n_given.saturating_add(1);
+        self.ends.text.get(core::mem::replace(&mut self.start, end)..end)
     }
 }
