@@ -423,11 +423,17 @@ impl<'a, 'm> Tokenizer<'a, 'm> {
         let mut decoder = self.decoder(controls);
         let mut text = DecodedText::new(out);
         let mut cleaner = matches!(self.model, Model::WordPiece(_)).then(Cleaner::default);
-        for &token in tokens {
+        let mut rest = tokens;
+        loop {
+            if cleaner.is_none() {
+                rest = decoder.words(rest, &mut text);
+            }
+            let Some((&token, behind)) = rest.split_first() else { break };
+            rest = behind;
             let piece = decoder.piece(token).ok_or(TokenizeError::BadToken { token })?;
             match &mut cleaner {
                 Some(cleaner) => piece.for_each(|byte| cleaner.push(byte, &mut |byte| text.push(byte))),
-                None => text.push_piece(piece),
+                None => piece.for_each(|byte| text.push(byte)),
             }
         }
         if let Some(mut cleaner) = cleaner {

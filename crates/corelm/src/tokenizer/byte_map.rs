@@ -3,13 +3,13 @@
 
 use super::hash::TextHash;
 use super::short::Short;
-use super::unicode::Char;
 
 /// UTF-8 of the character that stands for each byte: one or two bytes; the second is 0 when there is none.
 const ENCODED: [[u8; 2]; 256] = encoded();
 
-/// The bytes whose characters are the code points 256, 257, …: those without a printable character of their own.
-const SHIFTED: [u8; 68] = shifted();
+/// The byte that each character of two bytes stands for, by [`place`]; [`NONE`] where there is none.
+static DECODED: [u16; 256] = decoded();
+const NONE: u16 = 0x100;
 
 /// UTF-8 of the character that stands for a space.
 const SPACE: u16 = u16::from_le_bytes(encode(b' '));
@@ -70,10 +70,12 @@ pub fn read_short(text: &[u8]) -> Option<Short> {
     }
     let (mut bytes, mut n) = ([0; 16], 0usize);
     let mut rest = text;
-    while let Some(c) = Char::first(rest) {
-        *bytes.get_mut(n)? = decode(c)?;
+    while let Some((&first, behind)) = rest.split_first() {
+        let (byte, behind) =
+            if is_plain(first) && first.is_ascii() { (first, behind) } else { decode(rest)? };
+        *bytes.get_mut(n)? = byte;
         n = n.wrapping_add(1); // at most 16
-        rest = rest.get(c.len..)?;
+        rest = behind;
     }
     Short::new(&bytes, n)
 }
@@ -108,14 +110,19 @@ pub fn n_bytes(text: &[u8]) -> usize {
     text.iter().filter(|&byte| byte & 0xC0 != 0x80).fold(0, |n: usize, _| n.saturating_add(1))
 }
 
-/// The byte that a character stands for.
+/// The byte that the character of two bytes stands for that `text` begins with, and the text behind it.
 #[inline]
-pub fn decode(c: Char) -> Option<u8> {
-    let code = c.code?;
-    match u8::try_from(code) {
-        Ok(byte) => is_plain(byte).then_some(byte),
-        Err(_) => SHIFTED.get(code.checked_sub(256)? as usize).copied(),
-    }
+pub fn decode(text: &[u8]) -> Option<(u8, &[u8])> {
+    let (&pair, behind) = text.split_first_chunk()?;
+    let byte = *DECODED.get(place(pair)?)?;
+    Some((u8::try_from(byte).ok()?, behind))
+}
+
+/// Where a character of two bytes, the first of which is C2 to C5, has its byte.
+#[inline]
+const fn place([first, second]: [u8; 2]) -> Option<usize> {
+    let (high, low) = (first.wrapping_sub(0xC2), second.wrapping_sub(0x80));
+    if high < 4 && low < 64 { Some(high as usize * 64 + low as usize) } else { None }
 }
 
 /// Whether the character of a byte is the code point of the same number.
@@ -123,19 +130,16 @@ const fn is_plain(byte: u8) -> bool {
     matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF)
 }
 
-const fn shifted() -> [u8; 68] {
-    let mut shifted = [0; 68];
-    let (mut n, mut byte) = (0, 0u8);
-    loop {
-        if !is_plain(byte) {
-            shifted[n] = byte;
-            n += 1;
+const fn decoded() -> [u16; 256] {
+    let mut decoded = [NONE; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        if let Some(place) = place(ENCODED[byte]) {
+            decoded[place] = byte as u16;
         }
-        match byte.checked_add(1) {
-            Some(next) => byte = next,
-            None => return shifted,
-        }
+        byte += 1;
     }
+    decoded
 }
 
 const fn encoded() -> [[u8; 2]; 256] {
@@ -167,7 +171,7 @@ mod tests {
         let text_of = |byte| encode(byte).into_iter().filter(|&b| b != 0).collect::<Vec<_>>();
         for byte in 0..=255 {
             let text = text_of(byte);
-            assert_eq!(decode(Char::first(&text).unwrap()), Some(byte));
+            assert_eq!(decode(&text), (text.len() == 2).then_some((byte, &[][..])), "{byte:x}");
             assert_eq!(hash(&[byte, b'x']), TextHash::of(text.iter().copied().chain([b'x'])));
             assert!(
                 is_written(&[byte], &text) && !is_written(&[byte, byte], &text) && !is_written(&[], &text)
@@ -175,9 +179,10 @@ mod tests {
         }
         assert_eq!(text_of(b' '), "Ġ".as_bytes());
         assert_eq!(text_of(b'\n'), "Ċ".as_bytes());
-        for odd in ["\u{144}", " ", "字", "\u{ad}"] {
-            assert_eq!(decode(Char::first(odd.as_bytes()).unwrap()), None, "{odd}");
+        for odd in ["\u{144}", " ", "ab", "字", "\u{ad}"] {
+            assert_eq!(decode(odd.as_bytes()), None, "{odd}");
         }
+        assert_eq!(decode(&[0xC2]), None);
     }
 
     #[test]

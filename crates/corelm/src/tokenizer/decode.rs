@@ -1,7 +1,6 @@
 //! From tokens back to bytes, and from bytes to text that is never cut inside a character.
 
 use super::short::Short;
-use super::unicode::Char;
 use super::vocab::TokenKind;
 use super::{Tokenizer, byte_map, rwkv, sentence_piece};
 use crate::Token;
@@ -28,6 +27,40 @@ pub(super) enum Form {
     Escaped,
 }
 
+impl Form {
+    /// The bytes that a text stands for, in a number, and how many they are, where they are easy to find, as those of most
+    /// tokens are.
+    #[inline(always)]
+    fn at_once(self, text: Short) -> Option<(u128, usize)> {
+        const HIGH: u128 = u128::MAX / 0xFF * 0x80;
+        let (text, len) = text.bytes();
+        // ASCII stands for itself in all forms but one. In front of it a space may be written otherwise.
+        let (mark, mark_len) = match self {
+            Self::Plain => return Some((text, len)),
+            Self::ByteMap => (number(byte_map::encode(b' ')), 2),
+            Self::SpaceMark => (number(sentence_piece::SPACE), sentence_piece::SPACE.len()),
+            Self::Escaped => return None,
+        };
+        // Words with a space and without take turns as they like: a branch would be foreseen by no processor.
+        let behind = text >> (8 * mark_len);
+        let is_led = text ^ behind << (8 * mark_len) == mark;
+        let (bytes, n_less) =
+            if is_led { (behind << 8 | u128::from(b' '), mark_len.wrapping_sub(1)) } else { (text, 0) };
+        // Behind a mark of SentencePiece's every other character stands for itself.
+        let is_easy =
+            bytes & HIGH == 0 || self == Self::SpaceMark && !has_byte(bytes, sentence_piece::SPACE[0]);
+        is_easy.then_some((bytes, len.wrapping_sub(n_less)))
+    }
+}
+
+/// Whether one of the bytes of a number is `byte`.
+#[inline]
+fn has_byte(bytes: u128, byte: u8) -> bool {
+    const ONES: u128 = u128::MAX / 0xFF;
+    let differ = bytes ^ (ONES * u128::from(byte));
+    differ.wrapping_sub(ONES) & !differ & (ONES * 0x80) != 0
+}
+
 impl<'m> Piece<'m> {
     pub(super) fn new(rest: &'m [u8], form: Form) -> Self {
         Self { rest, form }
@@ -49,27 +82,6 @@ impl<'m> Piece<'m> {
             rest: ALL.get(usize::from(byte)..).and_then(|b| b.get(..1)).unwrap_or_default(),
             form: Form::Plain,
         }
-    }
-
-    /// The bytes, in a number, and how many they are, where they are few and easy to find, as those of most tokens are.
-    #[inline]
-    pub(super) fn at_once(&self) -> Option<(u128, usize)> {
-        const HIGH: u128 = u128::MAX / 0xFF * 0x80;
-        let (text, len) = Short::new(self.rest, self.rest.len())?.bytes();
-        // ASCII stands for itself in all forms but one. In front of it a space may be written otherwise.
-        let (mark, mark_len) = match self.form {
-            Form::Plain => return Some((text, len)),
-            Form::ByteMap => (number(byte_map::encode(b' ')), 2),
-            Form::SpaceMark => (number(sentence_piece::SPACE), sentence_piece::SPACE.len()),
-            Form::Escaped => return None,
-        };
-        let behind = text >> (8 * mark_len);
-        if text ^ behind << (8 * mark_len) == mark {
-            let is_ascii = behind & HIGH == 0;
-            return is_ascii
-                .then_some((behind << 8 | u128::from(b' '), len.wrapping_sub(mark_len).wrapping_add(1)));
-        }
-        (text & HIGH == 0).then_some((text, len))
     }
 
     /// The piece without the space it begins with, if it does.
@@ -144,15 +156,7 @@ const fn number<const N: usize>(bytes: [u8; N]) -> u128 {
 /// The byte that text of [`Form::ByteMap`] begins with, and the text behind it.
 #[inline]
 fn mapped(text: &[u8]) -> Option<(u8, &[u8])> {
-    let (&first, rest) = text.split_first()?;
-    if !first.is_ascii() {
-        // All characters of the map have two bytes.
-        let c = Char::first(text.get(..2).unwrap_or(text))?;
-        if let Some(byte) = byte_map::decode(c) {
-            return Some((byte, text.get(c.len..)?));
-        }
-    }
-    Some((first, rest))
+    byte_map::decode(text).or_else(|| text.split_first().map(|(&first, rest)| (first, rest)))
 }
 
 /// Whether decoding shows control tokens.
@@ -205,6 +209,39 @@ impl<'t, 'a, 'm> Decoder<'t, 'a, 'm> {
         Some(self.shown(piece, kind))
     }
 
+    /// Gives `out` the bytes of the first tokens, as many as are text that goes on, as most are, and gives the others:
+    /// the first of them is left to [`Decoder::piece`].
+    pub(super) fn words<'k>(&self, tokens: &'k [Token], out: &mut DecodedText<'_>) -> &'k [Token] {
+        if self.at_start {
+            return tokens;
+        }
+        // For each form a loop of its own.
+        match self.tokenizer.model.form() {
+            Form::Plain => self.words_in(Form::Plain, tokens, out),
+            Form::ByteMap => self.words_in(Form::ByteMap, tokens, out),
+            Form::SpaceMark => self.words_in(Form::SpaceMark, tokens, out),
+            Form::Escaped => self.words_in(Form::Escaped, tokens, out),
+        }
+    }
+
+    /// As [`Decoder::words`], of a vocabulary that writes text so.
+    #[inline(always)]
+    fn words_in<'k>(&self, form: Form, tokens: &'k [Token], out: &mut DecodedText<'_>) -> &'k [Token] {
+        let vocab = &self.tokenizer.vocab;
+        let mut rest = tokens;
+        while let Some((&token, behind)) = rest.split_first()
+            && vocab.kind(token).is_text()
+        {
+            let at_once = vocab.short_text(token).and_then(|text| form.at_once(text));
+            if !at_once.is_some_and(|bytes| out.push_at_once(bytes)) {
+                let Some(text) = vocab.text(token) else { break };
+                Piece::new(text, form).for_each(|byte| out.push(byte));
+            }
+            rest = behind;
+        }
+        rest
+    }
+
     fn shown(&self, piece: Piece<'m>, kind: TokenKind) -> Piece<'m> {
         let is_hidden = kind == TokenKind::Control && self.controls == Controls::Hide;
         if is_hidden { Piece::default() } else { piece }
@@ -229,15 +266,16 @@ impl<'o> DecodedText<'o> {
         self.len = self.len.saturating_add(1);
     }
 
+    /// Adds the `n` lowest bytes of a number, if there is room for all of it: what is above them the next ones go over.
     #[inline]
-    pub fn push_piece(&mut self, piece: Piece<'_>) {
+    fn push_at_once(&mut self, (bytes, n): (u128, usize)) -> bool {
         let room = self.out.get_mut(self.len..).and_then(<[u8]>::first_chunk_mut);
-        if let Some((room, (bytes, n))) = room.zip(piece.at_once()) {
-            *room = bytes.to_le_bytes(); // more than the bytes that count: the next ones go over them
+        let has_room = room.is_some();
+        if let Some(room) = room {
+            *room = bytes.to_le_bytes();
             self.len = self.len.saturating_add(n);
-            return;
         }
-        piece.for_each(|byte| self.push(byte));
+        has_room
     }
 
     /// The number of bytes.
@@ -345,6 +383,10 @@ mod tests {
     use std::string::String;
     use std::vec::Vec;
 
+    fn at_once(form: Form, text: &str) -> Option<(u128, usize)> {
+        form.at_once(Short::new(text.as_bytes(), text.len())?)
+    }
+
     /// What most tokens are found by: if it gave nothing, all of them would be found, only later.
     #[test]
     fn bytes_at_once_are_those_one_by_one() {
@@ -355,17 +397,18 @@ mod tests {
             (Form::ByteMap, "\u{120}"),
             (Form::SpaceMark, "\u{2581}ab"),
             (Form::SpaceMark, "ab"),
+            (Form::SpaceMark, "\u{2581}a\u{e9}"),
+            (Form::SpaceMark, "\u{e9}"),
         ];
         for (form, text) in easy {
-            let piece = Piece { rest: text.as_bytes(), form };
-            let (bytes, len) = piece.at_once().unwrap();
+            let (bytes, len) = at_once(form, text).unwrap();
             let bytes: Vec<u8> = bytes.to_le_bytes().into_iter().take(len).collect();
-            assert_eq!(bytes, piece.collect::<Vec<u8>>(), "{text}");
+            assert_eq!(bytes, Piece::new(text.as_bytes(), form).collect::<Vec<u8>>(), "{text}");
         }
         for (form, text) in
-            [(Form::Escaped, "ab"), (Form::ByteMap, "\u{120}\u{e9}"), (Form::SpaceMark, "\u{e9}")]
+            [(Form::Escaped, "ab"), (Form::ByteMap, "\u{120}\u{e9}"), (Form::SpaceMark, "a\u{2581}")]
         {
-            assert_eq!(Piece { rest: text.as_bytes(), form }.at_once(), None, "{text}");
+            assert_eq!(at_once(form, text), None, "{text}");
         }
     }
 
@@ -429,7 +472,7 @@ mod tests {
         ] {
             for form in [Form::Plain, Form::ByteMap, Form::SpaceMark, Form::Escaped] {
                 let piece = Piece::new(text.as_bytes(), form);
-                if let Some((number, n)) = piece.at_once() {
+                if let Some((number, n)) = at_once(form, text) {
                     assert_eq!(number.to_le_bytes()[..n], piece.collect::<Vec<_>>(), "{text} {form:?}");
                     assert_eq!(number.checked_shr(8 * n as u32), Some(0).filter(|_| n < 16));
                 } else {

@@ -200,16 +200,25 @@ impl<'a, 'm> Model<'a, 'm> {
         let form = match (self, kind) {
             (Self::Rwkv(_), _) => Form::Escaped,
             (_, TokenKind::Control | TokenKind::Unknown | TokenKind::UserDefined) => Form::Plain,
-            (Self::ByteLevel(_), _) => Form::ByteMap,
             (Self::SentencePiece(_) | Self::Unigram(_), TokenKind::Byte) => {
                 match sentence_piece::named_byte(text) {
                     Some(byte) => return Piece::byte(byte),
                     None => Form::Plain,
                 }
             }
-            (Self::SentencePiece(_) | Self::WordPiece(_) | Self::Unigram(_), _) => Form::SpaceMark,
+            _ => self.form(),
         };
         Piece::new(text, form)
+    }
+
+    /// How tokens are written that are text.
+    #[inline]
+    pub fn form(&self) -> Form {
+        match self {
+            Self::Rwkv(_) => Form::Escaped,
+            Self::ByteLevel(_) => Form::ByteMap,
+            Self::SentencePiece(_) | Self::WordPiece(_) | Self::Unigram(_) => Form::SpaceMark,
+        }
     }
 
     /// Whether a space goes before every fragment of text.

@@ -235,7 +235,7 @@ impl<'a, 'm> Vocab<'a, 'm> {
 
     /// The text of a token that has few bytes.
     #[inline]
-    fn short_text(&self, token: Token) -> Option<Short> {
+    pub fn short_text(&self, token: Token) -> Option<Short> {
         let at = *self.offsets.get(token as usize)? as usize;
         let (len, text) = self.texts.bytes().get(at..)?.split_first_chunk()?;
         Short::new(text, usize::try_from(u64::from_le_bytes(*len)).ok()?)
