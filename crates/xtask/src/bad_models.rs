@@ -14,8 +14,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-const PROMPT: &str = "the cat and";
-const N_TOKENS: &str = "8";
+/// What each model is asked.
+pub const PROMPT: &str = "the cat and";
+/// How many tokens it answers with.
+pub const N_TOKENS: &str = "8";
 /// The kernel's test that paints the stack.
 const PAINTED: &str = "engine_tells_its_stack";
 /// The CPUs that this is done on: the back-ends of all tiers, and NEON as small cores have it.
@@ -31,6 +33,19 @@ const LEAST_PROMPTS: usize = 10;
 ///
 /// When an answer differs, or the kernel does not go on.
 pub fn are_answered_as_on_the_host(image: &Path) -> Result<Outcome> {
+    as_on_the_host("QEMU", "cortex-a72", |file| in_the_kernel(image, file))
+}
+
+/// The same by a kernel that `answer` asks, on `machine`; the figure it stands for is `measure`.
+///
+/// # Errors
+///
+/// When an answer differs, or `answer` fails.
+pub fn as_on_the_host(
+    measure: &str,
+    machine: &str,
+    answer: impl Fn(&Path) -> Result<String>,
+) -> Result<Outcome> {
     let Some(shared) = workspace::shared()? else { return Ok(Outcome::Skipped("no ../shared".to_owned())) };
     let files = files(&shared.join("bad-gguf"))?;
     ensure!(files.len() >= LEAST, "{} files", files.len());
@@ -39,15 +54,15 @@ pub fn are_answered_as_on_the_host(image: &Path) -> Result<Outcome> {
     let mut n_refused = 0;
     for (file, host) in files.iter().zip(&answers) {
         let name = file.file_stem().unwrap_or_default().to_string_lossy();
-        let kernel = in_the_kernel(image, file).with_context(|| name.to_string())?;
+        let kernel = answer(file).with_context(|| name.to_string())?;
         n_refused += usize::from(host.starts_with("error: "));
         if kernel != *host {
             wrong.push(format!("{name}: {kernel}\n  on the host: {host}"));
         }
     }
     ensure!(wrong.is_empty(), "{} answers differ:\n{}", wrong.len(), wrong.join("\n"));
-    let told = format!("{} files on cortex-a72: text or error as on the host, to its code", files.len());
-    figures::note("R2", "QEMU", told);
+    let told = format!("{} files on {machine}: text or error as on the host, to its code", files.len());
+    figures::note("R2", measure, told);
     Ok(Outcome::Noted(files.len(), format!("{n_refused} of them refused")))
 }
 

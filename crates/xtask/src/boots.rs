@@ -49,7 +49,7 @@ pub fn cases_in_qemu(image: &Path, cpu: Cpu) -> Result<Outcome> {
     let deepest = deepest(&printed)?;
     let told = format!("{deepest} bytes at most, of loading, hostile texts and tokens ({})", cpu.name());
     figures::note("R8", "painted", told);
-    tell_tests(&printed, cpu);
+    tell_tests(&printed, "bits, QEMU", cpu.name());
     figures::read(&printed);
     ensure!(covers(&printed, cpu.backends()), "not the back-ends {:?}: {printed}", cpu.backends());
     Ok(Outcome::Passed(n))
@@ -76,8 +76,8 @@ fn depths(printed: &str) -> impl Iterator<Item = (&str, u64)> {
     lines.filter_map(|(what, bytes)| Some((what, bytes.parse().ok()?)))
 }
 
-/// Figures that passed tests of the kernel stand for.
-fn tell_tests(printed: &str, cpu: Cpu) {
+/// Figures that passed tests of the kernel on `cpu` stand for: of determinism the one of this name.
+pub fn tell_tests(printed: &str, determinism: &str, cpu: &str) {
     let n_of = |name: &str| {
         let is_passed = |line: &&str| line.contains(name) && line.trim_end().ends_with(" ok");
         printed.lines().filter(is_passed).count()
@@ -85,23 +85,17 @@ fn tell_tests(printed: &str, cpu: Cpu) {
     let (n_determinism, n_heap) =
         (n_of("logits_have_the_recorded_hash"), n_of("each_block_that_is_refused_is_an_error"));
     if n_determinism > 0 {
-        let told = format!(
-            "{n_determinism} back-ends of {}: all logits of six models, by recorded SHA-256",
-            cpu.name()
-        );
-        figures::note("R11", "bits, QEMU", told);
+        let told =
+            format!("{n_determinism} back-ends of {cpu}: all logits of six models, by recorded SHA-256");
+        figures::note("R11", determinism, told);
     }
     if n_heap > 0 {
-        figures::note(
-            "R7",
-            "heap",
-            format!("every allocation refused in turn, in the kernel ({})", cpu.name()),
-        );
+        figures::note("R7", "heap", format!("every allocation refused in turn, in the kernel ({cpu})"));
     }
 }
 
 /// Whether each of `backends`, and no other, passed a test: its name comes before `ok`, the kernel's own tests aside.
-fn covers(printed: &str, backends: &[&str]) -> bool {
+pub fn covers(printed: &str, backends: &[&str]) -> bool {
     let mut passed: Vec<&str> = printed
         .lines()
         .filter_map(|line| line.trim_end().strip_suffix(" ok")?.split(' ').nth(1))

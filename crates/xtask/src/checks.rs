@@ -1,6 +1,7 @@
 //! The steps that `test` and `check` are made of.
 
 use crate::process::{self, cargo, logged};
+use crate::prove::object::X86_KERNEL;
 use crate::readme;
 use crate::setup::{KERNEL_TARGET, Toolchain, X86_TARGET};
 use crate::steps::{Outcome, Steps, passed};
@@ -31,6 +32,15 @@ pub fn lints(steps: &mut Steps, toolchain: Toolchain) {
         let mut kernel = toolchain.cargo("clippy", KERNEL_TARGET);
         kernel.args(["--package", "kernel-tests", "--package", "minimal-kernel"]);
         clippy(kernel, "clippy-kernel")
+    });
+    steps.step("clippy, kernel for PCs", || {
+        if toolchain == Toolchain::Debian {
+            return Ok(Outcome::Skipped("clippy is rustup's".to_owned()));
+        }
+        let flags = [X86_KERNEL.flags, &["--cfg", "kernel"]].concat();
+        let mut kernel = toolchain.cargo_with("clippy", X86_KERNEL.triple, &flags);
+        kernel.args(["--release", "--package", "pc-kernel"]); // dev builds unwind
+        clippy(kernel, "clippy-kernel-pc")
     });
     for target in [KERNEL_TARGET, X86_TARGET] {
         steps.step(&format!("corelm without std, {target}"), || {

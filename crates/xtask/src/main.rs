@@ -32,6 +32,7 @@ mod json_lines;
 mod kernel;
 mod mutants;
 mod parts;
+mod pc;
 mod peers;
 mod process;
 mod prove;

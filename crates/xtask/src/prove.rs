@@ -8,7 +8,7 @@
 
 mod api;
 mod gates;
-mod object;
+pub mod object;
 mod pointers;
 mod reproduce;
 mod self_test;

@@ -135,22 +135,9 @@ impl Boot {
     ///
     /// When QEMU cannot be started, or is still running after the time-out: then it is killed.
     pub fn capture(&self, image: &Path, echo: bool) -> Result<(ExitStatus, String)> {
-        let mut command = Command::new(QEMU);
-        command.args(self.args(image)).args(["-display", "none", "-monitor", "none", "-serial", "stdio"]);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().with_context(|| format!("cannot start {QEMU}"))?;
-        let console = child.stdout.take().context("QEMU has no standard output")?;
-        let keyboard = child.stdin.take().context("QEMU has no standard input")?;
-        let input = self.input.clone();
-        let reader = thread::spawn(move || converse(console, keyboard, &input, echo));
-        let status = wait(&mut child, self.timeout);
-        let printed = reader.join().map_err(|_| anyhow::anyhow!("reading QEMU's output failed"))??;
-        match status? {
-            Some(status) => Ok((status, printed)),
-            None => {
-                bail!("QEMU still ran after {} s\n{}", self.timeout.as_secs(), crate::process::tail(&printed))
-            }
-        }
+        let mut qemu = Command::new(QEMU);
+        qemu.args(self.args(image));
+        capture(qemu, &self.input, self.timeout, echo)
     }
 
     /// Boots and gives what the guest printed.
@@ -164,6 +151,32 @@ impl Boot {
             bail!("the kernel failed ({status}) with `{}`\n{}", self.append, crate::process::tail(&printed));
         }
         Ok(printed)
+    }
+}
+
+/// Runs QEMU with the guest's console as [`Boot::capture`] does, and types `input` when the guest's prompt appears.
+///
+/// # Errors
+///
+/// As [`Boot::capture`].
+pub fn capture(
+    mut qemu: Command,
+    input: &str,
+    timeout: Duration,
+    echo: bool,
+) -> Result<(ExitStatus, String)> {
+    qemu.args(["-display", "none", "-monitor", "none", "-serial", "stdio"]);
+    qemu.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = qemu.spawn().with_context(|| format!("cannot start {}", qemu.get_program().display()))?;
+    let console = child.stdout.take().context("QEMU has no standard output")?;
+    let keyboard = child.stdin.take().context("QEMU has no standard input")?;
+    let input = input.to_owned();
+    let reader = thread::spawn(move || converse(console, keyboard, &input, echo));
+    let status = wait(&mut child, timeout);
+    let printed = reader.join().map_err(|_| anyhow::anyhow!("reading QEMU's output failed"))??;
+    match status? {
+        Some(status) => Ok((status, printed)),
+        None => bail!("QEMU still ran after {} s\n{}", timeout.as_secs(), crate::process::tail(&printed)),
     }
 }
 

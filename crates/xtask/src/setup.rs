@@ -15,6 +15,8 @@ pub const KERNEL_TARGET: &str = "aarch64-unknown-none";
 pub const X86_TARGET: &str = "x86_64-unknown-none";
 /// QEMU's program for the kernel.
 pub const QEMU: &str = "qemu-system-aarch64";
+/// QEMU's program for the kernel for PCs.
+pub const QEMU_PC: &str = "qemu-system-x86_64";
 
 const COMPONENTS: [&str; 4] = ["rust-src", "llvm-tools", "rustfmt", "clippy"];
 const DEBIAN_PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "lld"];
@@ -48,6 +50,16 @@ impl Toolchain {
             command.arg("-Zbuild-std=core,alloc,compiler_builtins");
         }
         command
+    }
+
+    /// As [`Toolchain::cargo`], where all code for the target is compiled with `flags`.
+    pub fn cargo_with(self, subcommand: &str, target: &str, flags: &[&str]) -> Command {
+        let mut cargo = self.cargo(subcommand, target);
+        if !flags.is_empty() {
+            let variable = format!("CARGO_TARGET_{}_RUSTFLAGS", target.to_uppercase().replace('-', "_"));
+            cargo.env(variable, flags.join(" "));
+        }
+        cargo
     }
 
     /// `rustc` of this toolchain.
@@ -88,6 +100,9 @@ pub fn for_kernel() -> Result<Toolchain> {
 /// When something cannot be installed; the error says the command to type.
 pub fn for_tests() -> Result<Toolchain> {
     let toolchain = for_kernel()?;
+    if !process::is_installed(QEMU_PC) {
+        install_packages("QEMU for x86-64", &["qemu-system-x86"])?;
+    }
     for_counts()?;
     for name in missing("component", &COMPONENTS).unwrap_or_default() {
         if let Err(error) = add("component", name) {

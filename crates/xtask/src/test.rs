@@ -9,6 +9,7 @@ use crate::endure;
 use crate::fuzz;
 use crate::golden::runs;
 use crate::kernel::{self, Board};
+use crate::pc;
 use crate::prove;
 use crate::qemu::Cpu;
 use crate::sanitize::interleavings;
@@ -90,6 +91,12 @@ pub fn measure(steps: &mut Steps, toolchain: Toolchain) {
                 boots::counts_as_recorded(image, cpu, toolchain)
             });
         }
+    }
+    if let Some(image) = steps.build("build, kernel for PCs", || pc::build(toolchain)) {
+        steps.step("cases in QEMU, x86-64", || pc::cases(&image));
+        steps.step("golden outputs, QEMU, x86-64", || pc::golden_outputs(&image));
+        steps.step("bad models, as on the host, x86-64", || pc::bad_models(&image));
+        steps.step("ends have their status, x86-64", || pc::ends_have_their_status(&image));
     }
     if let (Some(corelm), Some(virt), Some(raspi3b)) = (&corelm, &virt, &raspi3b) {
         steps.step("same ids on host, virt, two cores, raspi3b", || {

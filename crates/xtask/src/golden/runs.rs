@@ -60,10 +60,18 @@ pub fn on_host(corelm: &Path, backend: &str) -> Result<Outcome> {
 ///
 /// When a boot fails or an output disagrees.
 pub fn in_qemu(image: &Path, cpu: Cpu) -> Result<Outcome> {
+    in_kernel(|model, line| Boot { initrd: Some(model.to_owned()), ..Boot::new(cpu, line) }.checked(image))
+}
+
+/// Every golden case by a kernel that `boot` boots with a model and a command line.
+///
+/// # Errors
+///
+/// When a boot fails or an output disagrees.
+pub fn in_kernel(boot: impl Fn(&Path, String) -> Result<String>) -> Result<Outcome> {
     each_case(|golden, model, case| {
         let boot = |mode: &str, words: &str| {
-            let line = format!("mode={mode} model=initrd kv={} json=1{words}", case.kv);
-            Boot { initrd: Some(model.to_owned()), ..Boot::new(cpu, line) }.checked(image)
+            boot(model, format!("mode={mode} model=initrd kv={} json=1{words}", case.kv))
         };
         let n_rounded = golden.compare(case, &boot("golden", &word("ids", &case.fed_ids()))?)?;
         if !golden.is_quantized() {

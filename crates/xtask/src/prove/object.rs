@@ -23,13 +23,24 @@ pub struct Target {
     /// Bytes of stack that no export may exceed. Not asked without floats.
     pub stack: u64,
     /// What else the compiler is told about all code.
-    flags: &'static [&'static str],
+    pub flags: &'static [&'static str],
     /// What else the linker is told.
-    link: &'static [&'static str],
+    pub link: &'static [&'static str],
 }
 
 /// Names with their types, also in what cargo would otherwise take over from the builds of kernels.
 const MANGLING: &str = "-Csymbol-mangling-version=v0";
+
+/// Kernels for x86-64 that switch floating point on.
+pub const X86_KERNEL: Target = Target {
+    name: "x86_64",
+    triple: "x86_64-unknown-linux-gnu",
+    architecture: "x86_64",
+    has_float: true,
+    stack: 4_096,
+    flags: &[MANGLING, "-Cno-redzone=yes", "-Crelocation-model=static", "-Ccode-model=kernel"],
+    link: &["-Clinker=rust-lld", "-Clinker-flavor=ld.lld"],
+};
 
 /// Everything that `targets/README.md` says to build a kernel's engine for.
 pub const TARGETS: [Target; 3] = [
@@ -42,15 +53,7 @@ pub const TARGETS: [Target; 3] = [
         flags: &[MANGLING],
         link: &[],
     },
-    Target {
-        name: "x86_64",
-        triple: "x86_64-unknown-linux-gnu",
-        architecture: "x86_64",
-        has_float: true,
-        stack: 4_096,
-        flags: &[MANGLING, "-Cno-redzone=yes", "-Crelocation-model=static", "-Ccode-model=kernel"],
-        link: &["-Clinker=rust-lld", "-Clinker-flavor=ld.lld"],
-    },
+    X86_KERNEL,
     Target {
         name: "x86_64 without SSE",
         triple: X86_TARGET,
@@ -139,7 +142,7 @@ pub fn build(toolchain: Toolchain, api: &Api, target: Target, variant: Variant) 
     let path = workspace::scratch_file(&format!("exports-{}-{}.rs", target.architecture, names.len()))?;
     write_if_new(&path, &source)?;
 
-    let mut cargo = toolchain.cargo("rustc", target.triple);
+    let mut cargo = toolchain.cargo_with("rustc", target.triple, target.flags);
     let profile = match variant {
         Variant::Release | Variant::Planted(_) => "release",
         Variant::Overflow | Variant::OverflowPlanted(_) => "overflow",
@@ -164,10 +167,6 @@ pub fn build(toolchain: Toolchain, api: &Api, target: Target, variant: Variant) 
     // The linker lets imports be: they are read off the object.
     cargo.args(["-Clink-arg=--unresolved-symbols=ignore-all", "-Clink-arg=-e_start"]).args(target.link);
     cargo.env("RUSTC_BOOTSTRAP", "1").env("CORELM_EXPORTS", &path);
-    if !target.flags.is_empty() {
-        let variable = format!("CARGO_TARGET_{}_RUSTFLAGS", target.triple.to_uppercase().replace('-', "_"));
-        cargo.env(variable, target.flags.join(" "));
-    }
     logged(&mut cargo, "prove-build")?;
 
     let linked = toolchain.target_dir().join(target.triple).join(profile).join("prove-exports");
