@@ -2,7 +2,8 @@
 //!
 //! `assure/goals.rs` says what is asked. Steps and tests tell their figures (`figures.rs`); `--quick` runs those of `cargo
 //! xtask test`, which prints the same table. `assure/long.rs` has what takes hours. Figures stay in
-//! `target/xtask/assurance.json`, so that long runs can be made one after the other, and are written to `assurance.md` beside it.
+//! `target/xtask/assurance.json`, so that long runs can be made one after the other, and are written to `assurance.md` beside it;
+//! `--save` keeps them in `docs/assurance.json`, where those stay that this machine has not measured.
 
 pub mod goals;
 mod long;

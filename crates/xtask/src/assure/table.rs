@@ -6,6 +6,7 @@ use crate::process;
 use crate::workspace;
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs;
 use std::process::Command;
@@ -38,7 +39,7 @@ impl Verdict {
     }
 }
 
-/// The figures so far, by goal and measure: text, date, commit and whether it is a long run's.
+/// The figures so far, by goal and measure: text, date, commit, machine and whether it is a long run's.
 pub struct Table {
     figures: Map<String, Value>,
     machine: String,
@@ -47,20 +48,25 @@ pub struct Table {
 /// Where figures are kept in the repository, and the line before them.
 const DOCUMENT: &str = "docs/ASSURANCE.md";
 const HEADING: &str = "## Figures";
+/// The same as data: what this machine has not measured stays.
+const DATA: &str = "docs/assurance.json";
 /// What the figures of runs before are kept as.
 const FILE: &str = "assurance.json";
 
 impl Table {
-    /// What earlier runs left.
+    /// What earlier runs left, here and, where there was none, in the repository.
     ///
     /// # Errors
     ///
     /// When it cannot be read.
     pub fn load() -> Result<Table> {
-        let path = workspace::scratch_file(FILE)?;
-        let kept = fs::read(&path).ok().map(|text| serde_json::from_slice::<Value>(&text)).transpose();
-        let kept = kept.with_context(|| format!("{} is no JSON", path.display()))?;
-        let figures = kept.and_then(|kept| kept["figures"].as_object().cloned()).unwrap_or_default();
+        let mut figures = Map::new();
+        for path in [workspace::root().join(DATA), workspace::scratch_file(FILE)?] {
+            let kept = fs::read(&path).ok().map(|text| serde_json::from_slice::<Value>(&text)).transpose();
+            let mut kept =
+                kept.with_context(|| format!("{} is no JSON", path.display()))?.unwrap_or_default();
+            figures.append(kept["figures"].as_object_mut().unwrap_or(&mut Map::new()));
+        }
         Ok(Table { figures, machine: machine() })
     }
 
@@ -76,8 +82,10 @@ impl Table {
             let key = format!("{goal} {measure}");
             let is_long = form == Form::Long;
             if is_long || self.figures.get(&key).is_none_or(|kept| kept["long"] != true) {
-                self.figures
-                    .insert(key, json!({ "figure": text, "date": date, "commit": commit, "long": is_long }));
+                let figure = json!({
+                    "figure": text, "date": date, "commit": commit, "long": is_long, "machine": self.machine,
+                });
+                self.figures.insert(key, figure);
             }
         }
         Ok(self)
@@ -98,7 +106,7 @@ impl Table {
         Ok(())
     }
 
-    /// Writes it behind [`HEADING`] in docs/ASSURANCE.md.
+    /// Writes it behind [`HEADING`] in docs/ASSURANCE.md, and as data beside it.
     ///
     /// # Errors
     ///
@@ -107,8 +115,17 @@ impl Table {
         let path = workspace::root().join(DOCUMENT);
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let (before, _) = text.split_once(HEADING).with_context(|| format!("{DOCUMENT} has no {HEADING}"))?;
-        fs::write(&path, format!("{before}{HEADING}\n\n{}", self.to_markdown()))
-            .with_context(|| format!("cannot write {}", path.display()))
+        let data = serde_json::to_string_pretty(&json!({ "figures": self.figures }))? + "\n";
+        let document = format!("{before}{HEADING}\n\n{}", self.to_markdown());
+        for (path, text) in [(path, document), (workspace::root().join(DATA), data)] {
+            fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    /// The machines that figures are of.
+    fn machines(&self) -> BTreeSet<&str> {
+        self.figures.values().filter_map(|kept| kept["machine"].as_str()).collect()
     }
 
     /// The text of a measure, and the verdict.
@@ -156,7 +173,16 @@ impl Table {
     }
 
     fn to_markdown(&self) -> String {
-        let mut text = format!("Machine: {}.\n", self.machine);
+        let machines: Vec<&str> = self.machines().into_iter().collect();
+        let letter = |kept: &Value| {
+            let at = machines.iter().position(|machine| kept["machine"] == *machine);
+            at.and_then(|at| ('A'..='Z').nth(at)).map(String::from).unwrap_or_default()
+        };
+        let mut text = "Machines:".to_owned();
+        for (name, letter) in machines.iter().zip('A'..='Z') {
+            let _ = write!(text, "{} {letter}: {name}", if letter == 'A' { "" } else { ";" });
+        }
+        text += ".\n";
         for goal in &GOALS {
             let Goal { id, name, asked, anchor, .. } = goal;
             let _ = write!(text, "\n### {id}: {name}\n\nAsked: {asked}. Others: {anchor}.\n\n");
@@ -167,13 +193,14 @@ impl Table {
                 let word = |key: &str| kept[key].as_str().unwrap_or_default();
                 let _ = writeln!(
                     text,
-                    "| {} | {figure}{} | {} | `{}` | {} {} |",
+                    "| {} | {figure}{} | {} | `{}` | {} {} {} |",
                     measure.name,
                     why(measure),
                     verdict.name(),
                     measure.command,
                     word("commit"),
-                    word("date")
+                    word("date"),
+                    letter(kept)
                 );
             }
         }
@@ -258,5 +285,26 @@ mod tests {
         let text = table.to_markdown();
         assert!(text.contains("| mutants | 1000000 of them | reached |"), "{text}");
         assert!(table.to_json().to_string().contains("1000000 of them"));
+    }
+
+    #[test]
+    fn each_figure_names_its_machine() {
+        let mut table = Table { machine: "z80".to_owned(), ..empty() };
+        table = table.with(vec![told("R3", "mutants", "20000 of them")], Form::Quick).unwrap();
+        table.machine = "6502".to_owned();
+        table = table.with(vec![told("R3", "refusal", "80")], Form::Quick).unwrap();
+        let text = table.to_markdown();
+        assert!(text.starts_with("Machines: A: 6502; B: z80.\n"), "{text}");
+        let row = |name: &str| text.lines().find(|line| line.starts_with(name)).unwrap();
+        assert!(row("| refusal").ends_with(" A |") && row("| mutants").ends_with(" B |"), "{text}");
+    }
+
+    #[test]
+    fn the_document_is_the_data() {
+        let figures = fs::read(workspace::root().join(DATA)).unwrap();
+        let figures: Value = serde_json::from_slice(&figures).unwrap();
+        let table = Table { figures: figures["figures"].as_object().unwrap().clone(), ..empty() };
+        let document = fs::read_to_string(workspace::root().join(DOCUMENT)).unwrap();
+        assert!(document.ends_with(&format!("{HEADING}\n\n{}", table.to_markdown())));
     }
 }
