@@ -96,7 +96,7 @@ const NO_TOKEN: Token = Token::MAX;
 
 impl<'a, 'm: 'a> Tokenizer<'a, 'm> {
     /// Adds what [`Tokenizer::new`] allocates: nothing where the file has an index ready, as `corelm pack` writes it; else
-    /// about 11 bytes for each token, 18 for each merge and 64 KiB (byte-level), 30 to 50 bytes for each token
+    /// about 11 bytes for each token, 18 for each merge and 32 KiB (byte-level), 30 to 50 bytes for each token
     /// (SentencePiece), 15 to 20 (WordPiece, unigram) or 26 (RWKV).
     ///
     /// # Errors

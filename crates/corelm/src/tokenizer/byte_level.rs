@@ -3,7 +3,7 @@
 use super::NO_TOKEN;
 use super::byte_map;
 use super::byte_pairs::BytePairs;
-use super::cache::{PieceCache, Sink};
+use super::cache::PieceCache;
 use super::encoder::Part;
 use super::merges::{Merges, NEVER, fingerprint};
 use super::output::Output;
@@ -170,14 +170,16 @@ impl<'a, 'm> ByteLevel<'a, 'm> {
                 let n_before = out.len();
                 let here = text.get(at..).unwrap_or_default();
                 let len = end.wrapping_sub(at); // of the piece, which is not empty
-                let piece = here.get(..len).unwrap_or_default();
-                let merge =
-                    |sink: &mut Sink<'_, '_>| self.merge(vocab, piece, chain, |token| sink.push(token));
-                if len > Short::MAX {
-                    cache.through_long(here, len, out, merge)?;
-                } else {
-                    cache.through(here, len, out, |piece| self.words.find(piece), merge)?;
-                }
+                cache.through(
+                    here,
+                    len,
+                    out,
+                    |piece| self.words.find(piece),
+                    |sink| {
+                        let piece = here.get(..len).unwrap_or_default();
+                        self.merge(vocab, piece, chain, |token| sink.push(token))
+                    },
+                )?;
                 if out.stops_at(n_before) {
                     break 'text;
                 }
