@@ -105,6 +105,8 @@ pub fn hostile_by_address() -> Result<Outcome> {
             other => return Ok(other),
         }
     }
+    // What these tests tell, other steps tell of more cases.
+    drop(figures::take());
     figures::note("R2", "address", format!("{n} tests of hostile files, texts and calls, 0 reports"));
     Ok(Outcome::Passed(n))
 }
