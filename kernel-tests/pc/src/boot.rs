@@ -1,7 +1,7 @@
 //! The first instructions: from the loader's 32-bit state to Rust in long mode, with a stack and vector registers.
 //!
-//! The entry is that of the PVH boot protocol (Xen's `docs/misc/pvh.pandoc`), which QEMU's `-kernel` finds by the note in the ELF file:
-//! protected mode, no paging, `ebx` points to the start info.
+//! The entry is that of the PVH boot protocol (Xen's `docs/misc/pvh.pandoc`), which QEMU's `-kernel` finds by the note in the
+//! ELF file: protected mode, no paging, `ebx` points to the start info.
 //!
 //! All of the first 4 GiB are mapped as they are, but for the page below the stack, and for that at 0 once what the loader
 //! says has been read. The stack is the memory below the kernel's image, which is loaded at 2 MiB.

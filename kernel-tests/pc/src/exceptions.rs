@@ -1,5 +1,5 @@
-//! Exceptions: each is printed in words and ends the kernel. They have a stack of their own, so that one of the other stack is
-//! reported too.
+//! Exceptions: each is printed in words and ends the kernel. They have a stack of their own, so that an overflow of the other
+//! is reported too.
 
 use core::arch::global_asm;
 use core::cell::UnsafeCell;

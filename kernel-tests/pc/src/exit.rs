@@ -1,5 +1,5 @@
-//! How a run ends: by QEMU's `isa-debug-exit`, a port that ends QEMU with twice the number written to it and 1. That is never 0,
-//! and 1 is what QEMU itself ends with when it fails, so every status is shifted to [`BASE`].
+//! How a run ends: by QEMU's `isa-debug-exit`, a port that ends QEMU with twice the number written to it and 1. That is never
+//! 0, and 1 is what QEMU itself ends with when it fails, so [`BASE`] is added to every status.
 
 use x86_64::instructions::port::Port;
 
