@@ -58,8 +58,14 @@ pub fn unpack(mut packed: &[u8]) -> Option<Vec<Vec<u8>>> {
             all.extend_from_slice(new);
             packed = rest;
             let (len, back) = (take_number(&mut packed)?, take_number(&mut packed)?);
-            let from = all.len().checked_sub(back).filter(|_| len == 0 || back > 0)?;
-            (from..from.checked_add(len)?).for_each(|at| all.push(all[at]));
+            let mut from = all.len().checked_sub(back).filter(|_| len == 0 || back > 0)?;
+            let to = from.checked_add(len)?;
+            // What is copied may end in bytes that the copy begins with.
+            while from < to {
+                let n = back.min(to - from);
+                all.extend_from_within(from..from + n);
+                from += n;
+            }
         }
         ends.push(end);
     }
