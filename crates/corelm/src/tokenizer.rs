@@ -20,6 +20,7 @@ mod byte_level;
 mod byte_map;
 mod byte_pairs;
 mod cache;
+mod chars;
 mod clean;
 mod decode;
 mod encoder;
@@ -42,6 +43,7 @@ mod sentence_piece;
 mod short;
 mod slots;
 mod specials;
+mod symbols;
 mod tables;
 mod unicode;
 mod unigram;
@@ -96,8 +98,8 @@ const NO_TOKEN: Token = Token::MAX;
 
 impl<'a, 'm: 'a> Tokenizer<'a, 'm> {
     /// Adds what [`Tokenizer::new`] allocates: nothing where the file has an index ready, as `corelm pack` writes it; else
-    /// about 11 bytes for each token, 18 for each merge and 32 KiB (byte-level), 30 to 50 bytes for each token
-    /// (SentencePiece), 15 to 20 (WordPiece, unigram) or 26 (RWKV).
+    /// about 11 bytes for each token, 18 for each merge and 32 KiB, from 16 384 tokens on 96 (byte-level), 30 to 50 bytes for
+    /// each token (SentencePiece), 15 to 20 (WordPiece, unigram) or 26 (RWKV).
     ///
     /// # Errors
     ///

@@ -9,29 +9,9 @@ mod vocab;
 
 use byte_letters::byte_letters;
 use corelm::Token;
-use corelm::tokenizer::Tokenizer;
+use corelm::tokenizer::{Pre, Tokenizer};
 use std::collections::HashMap;
-use vocab::{BYTE, File, NORMAL, UNKNOWN, encode};
-
-/// Numbers that look random.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        ((self.0 >> 33) as usize * n) >> 31
-    }
-
-    fn text(&mut self, letters: &str, max: usize) -> String {
-        let n = 1 + self.below(max);
-        let letters: Vec<char> = letters.chars().collect();
-        (0..n).map(|_| letters[self.below(letters.len())]).collect()
-    }
-
-    fn shuffle<T>(&mut self, items: &mut [T]) {
-        (1..items.len()).for_each(|i| items.swap(i, self.below(i + 1)));
-    }
-}
+use vocab::{BYTE, File, NORMAL, Random, UNKNOWN, encode};
 
 /// Merges neighbours until none do, those of the least priority first and of equal ones the leftmost.
 fn merge<P: PartialOrd>(mut texts: Vec<String>, priority: impl Fn(&str, &str) -> Option<P>) -> Vec<String> {
@@ -74,14 +54,7 @@ fn merges_by_rank_are_those_of_the_definition() {
         if round % 4 == 3 {
             random.shuffle(&mut merges);
         }
-        let tokens: Vec<(&[u8], i32, f32)> = texts.iter().map(|t| (t.as_bytes(), NORMAL, 0.0)).collect();
-        let mut file = File::new("gpt2", &tokens);
-        file.string("tokenizer.ggml.pre", b"gpt-2");
-        let lines = merges.iter().flat_map(|(left, right)| {
-            let line = format!("{left} {right}");
-            [&(line.len() as u64).to_le_bytes()[..], line.as_bytes()].concat()
-        });
-        file.array("tokenizer.ggml.merges", 8, merges.len(), lines.collect());
+        let file = byte_level(&texts, &merges);
 
         let mut ranks: HashMap<(&str, &str), usize> = HashMap::new();
         for (rank, (left, right)) in merges.iter().enumerate() {
@@ -94,7 +67,7 @@ fn merges_by_rank_are_those_of_the_definition() {
         file.with(|tokenizer| {
             // Every token's own text, and texts of chance: letters are one piece.
             let own = texts.iter().filter(|text| text.chars().all(|c| letters.contains(c))).cloned();
-            let others = (0..300).map(|_| random.text(letters, 14)).collect::<Vec<_>>();
+            let others = (0..300).map(|_| random.letters(letters, 14)).collect::<Vec<_>>();
             for text in own.chain(others) {
                 assert_eq!(encode(tokenizer, &text), want(&text), "{text:?} by {merges:?}");
             }
@@ -114,7 +87,7 @@ fn merges_by_score_are_those_of_the_definition() {
         for _ in 0..random.below(60) {
             // Some scores are equal. Trained vocabularies have the better ones first.
             let most = 1 + random.below(6);
-            let text = random.text(letters, most);
+            let text = random.letters(letters, most);
             if tokens.iter().all(|token| token.0 != text) {
                 tokens.push((text, NORMAL, -(random.below(40) as f32)));
             }
@@ -148,7 +121,7 @@ fn merges_by_score_are_those_of_the_definition() {
         file.with(|tokenizer| {
             let own = tokens[n_bytes..].iter().map(|token| token.0.replace('▁', " ")).collect::<Vec<_>>();
             let others = (0..300).map(|_| {
-                let text = random.text(letters, 20);
+                let text = random.letters(letters, 20);
                 let space = |c| if c == '▁' && random.below(4) > 0 { ' ' } else { c };
                 text.chars().map(space).collect::<String>()
             });
@@ -161,9 +134,107 @@ fn merges_by_score_are_those_of_the_definition() {
     }
 }
 
+/// The vocabulary and the merges of a byte-level file, as it writes them.
+fn byte_level(texts: &[String], merges: &[(String, String)]) -> File {
+    let tokens: Vec<(&[u8], i32, f32)> = texts.iter().map(|t| (t.as_bytes(), NORMAL, 0.0)).collect();
+    let mut file = File::new("gpt2", &tokens);
+    file.string("tokenizer.ggml.pre", b"gpt-2");
+    let lines = merges.iter().flat_map(|(left, right)| {
+        let line = format!("{left} {right}");
+        [&(line.len() as u64).to_le_bytes()[..], line.as_bytes()].concat()
+    });
+    file.array("tokenizer.ggml.merges", 8, merges.len(), lines.collect());
+    file
+}
+
+/// Large vocabularies take characters whole where their bytes merge by themselves, which must not show either.
+#[test]
+fn characters_are_merged_as_the_definition_says() {
+    let letters = byte_letters();
+    let written =
+        |bytes: &[u8]| bytes.iter().map(|&byte| &letters[usize::from(byte)][..]).collect::<String>();
+    // Letters of two and three bytes, and signs, which are pieces together with bytes that are no characters.
+    let alphabets: [&[&[u8]]; 3] = [
+        &[b" ", b"a", "а".as_bytes(), "р".as_bytes(), "о".as_bytes(), "с".as_bytes()],
+        &[b" ", "あ".as_bytes(), "い".as_bytes(), "ま".as_bytes(), "а".as_bytes(), "é".as_bytes()],
+        &[
+            b"!",
+            "×".as_bytes(),
+            "÷".as_bytes(),
+            "€".as_bytes(),
+            "₯".as_bytes(),
+            b"\x97",
+            b"\xC3",
+            b"\xE2\x82",
+        ],
+    ];
+    let mut random = Random(11);
+    let (mut n_steps, mut n_whole_steps) = (0.0, 0.0);
+    for round in 0..150 {
+        let alphabet = alphabets[round % 3];
+        let mut texts = letters.clone();
+        let mut merges: Vec<(String, String)> = Vec::new();
+        let mut parts: Vec<String> = alphabet.concat().iter().map(|&byte| written(&[byte])).collect();
+        for _ in 0..20 + random.below(60) {
+            // Half of them within a character: of three bytes, of its first two or of its last two.
+            let bytes = alphabet[random.below(alphabet.len())];
+            let bytes = &bytes[random.below(bytes.len().div_ceil(2))..];
+            let bytes = &bytes[..bytes.len() - random.below(bytes.len().div_ceil(2))];
+            let (left, right) = bytes.split_at((1 + random.below(2)).min(bytes.len()));
+            let of_char = (written(left), written(right));
+            let others = (random.choose(&parts).clone(), random.choose(&parts).clone());
+            let pair = if random.below(2) == 0 { of_char } else { others };
+            let whole = format!("{}{}", pair.0, pair.1);
+            let has_parts = texts.contains(&pair.0) && texts.contains(&pair.1);
+            if !has_parts || whole.chars().count() > 8 || merges.contains(&pair) {
+                continue;
+            }
+            if !texts.contains(&whole) {
+                texts.push(whole.clone());
+                parts.push(whole);
+            }
+            merges.push(pair);
+        }
+        if round % 2 == 1 {
+            random.shuffle(&mut merges);
+        }
+        let small = byte_level(&texts, &merges);
+        texts.extend((texts.len()..1 << 14).map(|i| format!("filler{i}")));
+        let large = byte_level(&texts, &merges);
+
+        let ranks: HashMap<(&str, &str), usize> =
+            merges.iter().zip(0..).map(|((left, right), rank)| ((&left[..], &right[..]), rank)).collect();
+        let ids: HashMap<&str, Token> = texts.iter().zip(0..).map(|(text, id)| (&text[..], id)).collect();
+        let pre = Pre::by_name(b"gpt-2").unwrap();
+        let want = |text: &[u8]| -> Vec<Token> {
+            let merged = pre.pieces(text).flat_map(|piece| {
+                let bytes = piece.iter().map(|&byte| written(&[byte]));
+                merge(bytes.collect(), |a, b| ranks.get(&(a, b)).copied())
+            });
+            merged.map(|text| ids[&text[..]]).collect()
+        };
+        let samples: Vec<Vec<u8>> = (0..300).map(|_| random.parts(alphabet, 12)).collect();
+        let check = |file: &File| {
+            let check_all = |tokenizer: &Tokenizer<'_, '_>| {
+                let mut n_steps = 0.0;
+                for text in samples.iter().filter(|text| !text.is_empty()) {
+                    assert_eq!(encode(tokenizer, text), want(text), "{text:x?} by {merges:?}");
+                    n_steps += steps(tokenizer, text);
+                }
+                n_steps
+            };
+            file.with(check_all).unwrap()
+        };
+        n_steps += check(&small);
+        n_whole_steps += check(&large);
+    }
+    assert!(n_whole_steps < 0.8 * n_steps, "{n_whole_steps} of {n_steps} steps");
+}
+
 /// Steps for a text alone.
-fn steps(tokenizer: &Tokenizer<'_, '_>, text: &str) -> f64 {
-    vocab::steps_per_byte(tokenizer, text.as_bytes(), text.len()) * text.len() as f64
+fn steps(tokenizer: &Tokenizer<'_, '_>, text: impl AsRef<[u8]>) -> f64 {
+    let text = text.as_ref();
+    vocab::steps_per_byte(tokenizer, text, text.len()) * text.len() as f64
 }
 
 /// Nearly all tokens of a trained vocabulary are what their own text becomes: these are found without merging.

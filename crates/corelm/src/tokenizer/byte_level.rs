@@ -1,15 +1,14 @@
 //! Byte-level BPE (GPT-2 and most since): a pre-tokenizer cuts text into pieces, bytes of a piece merge by rank.
 
-use super::NO_TOKEN;
 use super::byte_map;
-use super::byte_pairs::BytePairs;
-use super::cache::PieceCache;
+use super::cache::{PieceCache, Sink};
 use super::encoder::Part;
-use super::merges::{Merges, NEVER, fingerprint};
+use super::merges::{Merges, fingerprint};
 use super::output::Output;
 use super::pre::Pre;
 use super::scratch::Chain;
 use super::short::Short;
+use super::symbols::{Symbols, SymbolsRoom};
 use super::tables::{Lines, Tables};
 use super::vocab::{self, Vocab};
 use super::wholes::{self, Wholes};
@@ -27,10 +26,8 @@ pub(super) const PRE: &str = "tokenizer.ggml.pre";
 pub struct ByteLevel<'a, 'm> {
     pre: Pre,
     merges: Merges<'a, 'm>,
-    pairs: BytePairs<'a>,
+    symbols: Symbols<'a>,
     wholes: Wholes<'a>,
-    /// The token of each byte; [`NO_TOKEN`] where there is none.
-    bytes: &'a [Token],
     words: Words<'a>,
     fingerprint: u64,
 }
@@ -42,8 +39,7 @@ impl<'a, 'm> ByteLevel<'a, 'm> {
     ///
     /// As [`ByteLevel::new`], as far as counts tell.
     pub fn layout(image: &Image<'m>, layout: Layout) -> Result<Layout, ModelError> {
-        let n_words = n_words(image)?;
-        let layout = Words::layout(n_words, BytePairs::layout(layout.add::<Token>(256)?)?)?;
+        let layout = Words::layout(n_words(image)?, Symbols::layout(vocab::tokens(image)?.len(), layout)?)?;
         Merges::layout_by_rank(image, n_proved(image)?, layout)
     }
 
@@ -72,12 +68,8 @@ impl<'a, 'm> ByteLevel<'a, 'm> {
         [n_words, n_proved]: [usize; 2],
         arena: &mut Arena<'a>,
     ) -> Result<Self, ModelError> {
-        let bytes = arena.alloc_with(256, |byte| {
-            let token = find_mapped(vocab, &[byte as u8]);
-            token.filter(|&token| vocab.kind(token).is_text()).unwrap_or(NO_TOKEN)
-        })?;
-        let (merges, wholes) = Merges::by_rank(image, vocab, bytes, n_proved, arena)?;
-        let pairs = BytePairs::new(bytes, &merges, arena)?;
+        let symbols = SymbolsRoom::new(vocab, arena)?;
+        let (merges, symbols, wholes) = Merges::by_rank(image, vocab, symbols, n_proved, arena)?;
         let mut words = WordsMut::new(n_words, arena)?;
         for (token, text) in vocab.tokens().take(n_words) {
             let is_word = if pre.ignores_merges() { vocab.kind(token).is_text() } else { wholes.has(token) };
@@ -86,9 +78,9 @@ impl<'a, 'm> ByteLevel<'a, 'm> {
             }
         }
         let of_name = pre.name().bytes().map(u64::from);
-        let of_bytes = bytes.iter().map(|&token| token.into());
+        let of_bytes = symbols.bytes().iter().map(|&token| token.into());
         let fingerprint = fingerprint([merges.fingerprint()].into_iter().chain(of_name).chain(of_bytes));
-        Ok(Self { pre, merges, pairs, wholes, bytes, words: words.finish(), fingerprint })
+        Ok(Self { pre, merges, symbols, wholes, words: words.finish(), fingerprint })
     }
 
     /// As [`ByteLevel::new`], of an index that is ready.
@@ -107,16 +99,15 @@ impl<'a, 'm> ByteLevel<'a, 'm> {
     {
         let named = named_pre(image)?;
         let pre = pre.unwrap_or(named);
-        let bytes = tables.take(256, |&token| vocab.is_text_or_none(token))?;
+        let symbols = Symbols::found(vocab, tables)?;
         let words = Words::found(n_words(image)?, tables, |token| vocab.is_text(token))?;
         let merges = Merges::found_by_rank(image, vocab, tables)?;
         let wholes = Wholes::found(n_proved(image)?, tables)?;
-        let pairs = BytePairs::found(tables)?;
         // Words are those of the pre-tokenizer that the file names.
         let words = if pre.ignores_merges() == named.ignores_merges() { words } else { Words::NONE };
         let of_name = pre.name().bytes().map(u64::from);
         let fingerprint = fingerprint([merges.fingerprint()].into_iter().chain(of_name));
-        Ok(Self { pre, merges, pairs, wholes, bytes, words, fingerprint })
+        Ok(Self { pre, merges, symbols, wholes, words, fingerprint })
     }
 
     /// Gives the tables that [`ByteLevel::found`] takes.
@@ -124,11 +115,10 @@ impl<'a, 'm> ByteLevel<'a, 'm> {
         &self,
         to: &mut Lines<F>,
     ) -> Result<(), WriteError> {
-        to.table(self.bytes.iter().map(|token| token.to_le_bytes()))?;
+        self.symbols.give(to)?;
         self.words.give(to)?;
         self.merges.give(to)?;
-        self.wholes.give(to)?;
-        self.pairs.give(to)
+        self.wholes.give(to)
     }
 
     /// A number that differs, but for chance, from that of other tokenizers.
@@ -170,16 +160,14 @@ impl<'a, 'm> ByteLevel<'a, 'm> {
                 let n_before = out.len();
                 let here = text.get(at..).unwrap_or_default();
                 let len = end.wrapping_sub(at); // of the piece, which is not empty
-                cache.through(
-                    here,
-                    len,
-                    out,
-                    |piece| self.words.find(piece),
-                    |sink| {
-                        let piece = here.get(..len).unwrap_or_default();
-                        self.merge(vocab, piece, chain, |token| sink.push(token))
-                    },
-                )?;
+                let piece = here.get(..len).unwrap_or_default();
+                let merge =
+                    |sink: &mut Sink<'_, '_>| self.merge(vocab, piece, chain, |token| sink.push(token));
+                if len > Short::MAX {
+                    cache.through_long(here, len, out, merge)?;
+                } else {
+                    cache.through(here, len, out, |piece| self.words.find(piece), merge)?;
+                }
                 if out.stops_at(n_before) {
                     break 'text;
                 }
@@ -195,7 +183,7 @@ impl<'a, 'm> ByteLevel<'a, 'm> {
     /// The token that a piece becomes, if it is in the vocabulary and that is certain without merging.
     fn whole(&self, vocab: &Vocab<'_, '_>, piece: &[u8]) -> Option<Token> {
         let short = Short::new(piece, piece.len()).and_then(byte_map::write_short);
-        let token = short.map_or_else(|| find_mapped(vocab, piece), |short| vocab.find_short(short))?;
+        let token = short.map_or_else(|| byte_map::find(vocab, piece), |short| vocab.find_short(short))?;
         let is_whole = self.pre.ignores_merges() || self.wholes.has(token);
         (is_whole && vocab.kind(token).is_text()).then_some(token)
     }
@@ -213,18 +201,7 @@ impl<'a, 'm> ByteLevel<'a, 'm> {
             out(token);
             return Ok(());
         }
-        let token = |byte: u8| self.bytes.get(usize::from(byte)).copied().unwrap_or(NO_TOKEN);
-        let mut bytes = piece.iter().copied().peekable();
-        while let Some(byte) = bytes.next() {
-            let left = token(byte);
-            if left == NO_TOKEN {
-                return Err(TokenizeError::NoToken { byte });
-            }
-            let priority = bytes.peek().map_or(NEVER, |&right| {
-                self.pairs.priority(byte, right, || self.merges.priority(left, token(right)))
-            });
-            chain.push_until(left, priority)?;
-        }
+        self.symbols.chain(piece, &self.merges, chain)?;
         chain.merge(&self.merges, out);
         Ok(())
     }
@@ -246,9 +223,4 @@ fn n_proved(image: &Image<'_>) -> Result<usize, ModelError> {
 fn named_pre(image: &Image<'_>) -> Result<Pre, ModelError> {
     let name = image.bytes(PRE)?.ok_or(ModelError::MissingKey { key: PRE })?;
     Pre::by_name(name).ok_or(ModelError::UnsupportedName { key: PRE, name: ShortName::new(name) })
-}
-
-/// The token that the vocabulary writes as `bytes` mapped to characters.
-fn find_mapped(vocab: &Vocab<'_, '_>, bytes: &[u8]) -> Option<Token> {
-    vocab.find_by(byte_map::hash(bytes), |text| byte_map::is_written(bytes, text))
 }

@@ -3,6 +3,8 @@
 
 use super::hash::TextHash;
 use super::short::Short;
+use super::vocab::Vocab;
+use crate::Token;
 
 /// UTF-8 of the character that stands for each byte: one or two bytes; the second is 0 when there is none.
 const ENCODED: [[u8; 2]; 256] = encoded();
@@ -39,6 +41,11 @@ pub fn is_written(bytes: &[u8], text: &[u8]) -> bool {
         rest.next() == Some(&a) && (b == 0 || rest.next() == Some(&b))
     };
     bytes.iter().all(is_next) && rest.as_slice().is_empty()
+}
+
+/// The token that the vocabulary writes as `bytes`.
+pub fn find(vocab: &Vocab<'_, '_>, bytes: &[u8]) -> Option<Token> {
+    vocab.find_by(hash(bytes), |text| is_written(bytes, text))
 }
 
 /// `bytes` as a vocabulary writes them, if that is short.
@@ -108,6 +115,21 @@ fn is_printable(text: u128, len: usize) -> bool {
 /// How many bytes `text`, as a vocabulary writes them, stands for: one for each character.
 pub fn n_bytes(text: &[u8]) -> usize {
     text.iter().filter(|&byte| byte & 0xC0 != 0x80).fold(0, |n: usize, _| n.saturating_add(1))
+}
+
+/// The byte that `text`, one character as a vocabulary writes them, stands for.
+pub fn read_one(text: &[u8]) -> Option<u8> {
+    match *text {
+        [byte] => (byte.is_ascii() && is_plain(byte)).then_some(byte),
+        [_, _] => decode(text).map(|(byte, _)| byte),
+        _ => None,
+    }
+}
+
+/// The byte that the last character of `text`, as a vocabulary writes it, stands for.
+pub fn read_last(text: &[u8]) -> Option<u8> {
+    let (_, last) = text.split_last_chunk::<2>().unwrap_or((&[], &[0; 2]));
+    read_one(last).or_else(|| read_one(text.get(text.len().saturating_sub(1)..)?))
 }
 
 /// The byte that the character of two bytes stands for that `text` begins with, and the text behind it.

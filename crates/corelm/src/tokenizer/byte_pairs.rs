@@ -1,9 +1,9 @@
 //! [`BytePairs`]: when two ASCII bytes merge. Merging begins with as many lookups as a piece has bytes, most of which find
 //! nothing; in a table of their own they need no search.
 
-use super::merges::{Merges, NEVER};
+use super::byte_map;
+use super::merges::NEVER;
 use super::tables::{Lines, Tables};
-use crate::Token;
 use crate::arena::{Arena, Layout};
 use crate::error::{ArenaError, ModelError};
 use crate::gguf::writer::WriteError;
@@ -11,6 +11,10 @@ use crate::gguf::writer::WriteError;
 /// The priority of each two ASCII bytes. 32 KiB of arena.
 #[derive(Clone, Copy, Debug)]
 pub struct BytePairs<'a>(&'a [u16]);
+
+/// The same while merges are read, in the order of their ranks.
+#[derive(Debug)]
+pub struct BytePairsMut<'a>(&'a mut [u16]);
 
 const KINDS: usize = 128;
 const N: usize = KINDS * KINDS;
@@ -20,7 +24,7 @@ const APART: u16 = u16::MAX;
 const LATE: u16 = u16::MAX - 1;
 
 impl<'a> BytePairs<'a> {
-    /// Adds what [`BytePairs::new`] allocates.
+    /// Adds what [`BytePairsMut::new`] allocates.
     ///
     /// # Errors
     ///
@@ -29,24 +33,7 @@ impl<'a> BytePairs<'a> {
         layout.add::<u16>(N)
     }
 
-    /// Looks all of them up; `bytes` are the tokens of single bytes.
-    ///
-    /// # Errors
-    ///
-    /// [`ArenaError`] when the arena is too small.
-    pub fn new(bytes: &[Token], merges: &Merges<'_, '_>, arena: &mut Arena<'a>) -> Result<Self, ArenaError> {
-        let token = |byte: usize| bytes.get(byte).copied();
-        let priority = |pair: usize| match (token(pair / KINDS), token(pair % KINDS)) {
-            (Some(left), Some(right)) => merges.priority(left, right),
-            _ => NEVER,
-        };
-        Ok(Self(arena.alloc_with(N, |pair| match priority(pair) {
-            NEVER => APART,
-            priority => u16::try_from(priority).map_or(LATE, |priority| priority.min(LATE)),
-        })?))
-    }
-
-    /// What was looked up before.
+    /// What was read before.
     ///
     /// # Errors
     ///
@@ -66,11 +53,44 @@ impl<'a> BytePairs<'a> {
     /// When two bytes merge; `ask` tells it of those that are not here.
     #[inline]
     pub fn priority(self, left: u8, right: u8, ask: impl FnOnce() -> u32) -> u32 {
-        let pair = usize::from(left) << 7 | usize::from(right);
-        match self.0.get(pair).filter(|_| right.is_ascii()) {
+        match self.0.get(place(left, right)) {
             Some(&APART) => NEVER,
             Some(&priority) if priority < LATE => priority.into(),
             _ => ask(),
         }
     }
+}
+
+impl<'a> BytePairsMut<'a> {
+    /// No two bytes merge.
+    ///
+    /// # Errors
+    ///
+    /// [`ArenaError`] when the arena is too small.
+    pub fn new(arena: &mut Arena<'a>) -> Result<Self, ArenaError> {
+        Ok(Self(arena.alloc(N, APART)?))
+    }
+
+    /// Takes in a merge of two tokens that a vocabulary writes so, if each is an ASCII byte.
+    #[inline]
+    pub fn see(&mut self, [left, right]: [&[u8]; 2], rank: u32) {
+        if left.len() > 2 || right.len() > 2 {
+            return;
+        }
+        let (Some(left), Some(right)) = (byte_map::read_one(left), byte_map::read_one(right)) else { return };
+        if let Some(priority) = self.0.get_mut(place(left, right)).filter(|priority| **priority == APART) {
+            *priority = u16::try_from(rank).map_or(LATE, |rank| rank.min(LATE));
+        }
+    }
+
+    /// Ends reading.
+    pub fn finish(self) -> BytePairs<'a> {
+        BytePairs(self.0)
+    }
+}
+
+/// The place of two bytes; none that is there if one is not ASCII.
+#[inline]
+fn place(left: u8, right: u8) -> usize {
+    if right.is_ascii() { usize::from(left) * KINDS + usize::from(right) } else { N }
 }

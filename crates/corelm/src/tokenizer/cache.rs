@@ -1,13 +1,15 @@
 //! [`PieceCache`]: the tokens of short pieces met lately. Most pieces of a text are words that it has had before.
 
 use super::output::Output;
-use super::short::Short;
+use super::short::{Long, Short};
 use crate::Token;
 use crate::arena::{Arena, Layout};
 use crate::error::ArenaError;
 
 /// Pieces of more tokens are not kept, unless all but the first are the same: white space often is.
 const MAX_TOKENS: usize = 6;
+/// Long pieces of more tokens are not kept.
+const MAX_LONG_TOKENS: usize = 12;
 /// Tokens are below 2^20.
 const TOKEN_BITS: u32 = 20;
 /// 2 KiB, enough for what comes back in a short text.
@@ -15,6 +17,8 @@ const MIN_ENTRIES: usize = 64;
 /// 1 MiB, more than the second cache of most CPUs. Sources have so many different pieces, and merging one anew takes longer
 /// than to wait for it.
 const MAX_ENTRIES: usize = 32_768;
+/// So many times fewer long pieces are kept, each in twice the memory: texts in Latin letters have few.
+const FEWER_LONG: usize = 16;
 
 /// The tokens of a piece in two numbers: three in each, the first lowest, and how many at the top of the first. Of more
 /// than six the first two are there.
@@ -24,10 +28,14 @@ struct Kept(u64, u64);
 /// Where the number of tokens stands.
 const COUNT_AT: u32 = 60;
 
+/// The same of up to twelve tokens in four numbers.
+type LongKept = [u64; 4];
+
 /// Direct-mapped: a piece has one place, and the latest is kept.
 #[derive(Debug)]
 pub struct PieceCache<'s> {
     entries: &'s mut [(Short, Kept)],
+    long: &'s mut [(Long, LongKept)],
     /// Of the tokenizer whose tokens these are.
     fingerprint: u64,
 }
@@ -84,7 +92,7 @@ impl Kept {
     #[inline]
     fn give(self, out: &mut Output<'_>) {
         let token = |three: u64| (three & ((1 << TOKEN_BITS) - 1)) as Token;
-        let mut left = self.0 >> COUNT_AT;
+        let left = self.0 >> COUNT_AT;
         if left == 1 {
             out.push(token(self.0));
             return;
@@ -94,26 +102,47 @@ impl Kept {
             (1..left).for_each(|_| out.push(token(self.0 >> TOKEN_BITS)));
             return;
         }
-        for mut three in [self.0, self.1] {
-            for _ in 0..left.min(3) {
-                out.push(token(three));
-                three >>= TOKEN_BITS;
-            }
-            left = left.saturating_sub(3);
-        }
+        give_threes(left, &[self.0, self.1], out);
     }
+}
+
+/// Gives `n` tokens, of which there are three in each number.
+#[inline]
+fn give_threes(n: u64, threes: &[u64], out: &mut Output<'_>) {
+    let mut left = n;
+    for &three in threes {
+        let mut rest = three;
+        for _ in 0..left.min(3) {
+            out.push((rest & ((1 << TOKEN_BITS) - 1)) as Token);
+            rest >>= TOKEN_BITS;
+        }
+        left = left.saturating_sub(3);
+    }
+}
+
+/// The last `n` tokens of `out`, if they are not too many and there was room for them.
+fn kept_of(out: &Output<'_>, n: usize) -> Option<LongKept> {
+    let tokens = out.last(n).filter(|_| n <= MAX_LONG_TOKENS)?;
+    let mut kept = LongKept::default();
+    for (kept, three) in kept.iter_mut().zip(tokens.chunks(3)) {
+        *kept = three.iter().rev().fold(0, |rest, &token| rest << TOKEN_BITS | u64::from(token));
+    }
+    kept[0] |= (n as u64) << COUNT_AT;
+    Some(kept)
 }
 
 impl<'s> PieceCache<'s> {
     /// Adds what [`PieceCache::new`] allocates.
     pub fn layout(n_symbols: usize, layout: Layout) -> Result<Layout, ArenaError> {
-        layout.add::<(Short, Kept)>(n_entries(n_symbols))
+        let n = n_entries(n_symbols);
+        layout.add::<(Short, Kept)>(n)?.add::<(Long, LongKept)>(n / FEWER_LONG)
     }
 
     /// For texts that begin as up to `n_symbols`; of no use where that is 0.
     pub fn new(n_symbols: usize, arena: &mut Arena<'s>) -> Result<Self, ArenaError> {
-        let entries = arena.alloc(n_entries(n_symbols), (Short::default(), Kept::default()))?;
-        Ok(Self { entries, fingerprint: 0 })
+        let n = n_entries(n_symbols);
+        let entries = arena.alloc(n, Default::default())?;
+        Ok(Self { entries, long: arena.alloc(n / FEWER_LONG, Default::default())?, fingerprint: 0 })
     }
 
     /// Forgets what another tokenizer made.
@@ -126,8 +155,9 @@ impl<'s> PieceCache<'s> {
 
     /// Forgets everything.
     pub fn wipe(&mut self) {
-        self.entries.fill((Short::default(), Kept::default()));
-        core::hint::black_box(&mut *self.entries); // the zeros are meant for whoever has the memory next
+        self.entries.fill(Default::default());
+        self.long.fill(Default::default());
+        core::hint::black_box(&mut *self); // the zeros are meant for whoever has the memory next
     }
 
     /// Gives `out` the tokens of the piece of `len` bytes that `text` begins with: those kept, or the one that it is by
@@ -165,6 +195,35 @@ impl<'s> PieceCache<'s> {
         };
         if let Some((entry, kept)) = place.zip(kept) {
             *entry = (short, kept);
+        }
+        Ok(())
+    }
+
+    /// The same of a piece that is not short, by tokens kept or those that `encode` makes of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`PieceCache::through`].
+    #[inline(never)]
+    pub fn through_long<E>(
+        &mut self,
+        text: &[u8],
+        len: usize,
+        out: &mut Output<'_>,
+        encode: impl FnOnce(&mut Sink<'_, '_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let Some(long) = Long::new(text, len) else { return encode(&mut Sink::new(out)) };
+        let place = self.long.get_mut(long.place(self.long.len()));
+        if let Some((known, kept)) = &place
+            && *known == long
+        {
+            give_threes(kept[0] >> COUNT_AT, kept, out);
+            return Ok(());
+        }
+        let n_before = out.len();
+        encode(&mut Sink::new(out))?;
+        if let Some((entry, kept)) = place.zip(kept_of(out, out.len().saturating_sub(n_before))) {
+            *entry = (long, kept);
         }
         Ok(())
     }
@@ -222,5 +281,27 @@ mod tests {
         }
         cache.serve(7);
         assert_eq!(through(&mut cache, &[1; 9], &[5]), ([5].to_vec(), true));
+    }
+
+    #[test]
+    fn long_pieces_come_back_too() {
+        let mut region = [MaybeUninit::uninit(); 1 << 14];
+        let mut cache = PieceCache::new(512, &mut Arena::new(&mut region)).unwrap();
+        for (len, n) in [15, 16, 30, 31, 32].into_iter().flat_map(|len| (1..15).map(move |n| (len, n))) {
+            let text = [n as u8; 32];
+            let all: Vec<Token> = (0..n as Token).map(|i| (1 << TOKEN_BITS) - 1 - i).collect();
+            let is_kept = len <= Long::MAX && n <= MAX_LONG_TOKENS;
+            for is_first in [true, false] {
+                let (mut tokens, mut is_fresh) = ([0; 16], false);
+                let mut out = Output::new(&mut tokens);
+                let encoded = cache.through_long(&text, len, &mut out, |sink| {
+                    is_fresh = true;
+                    all.iter().for_each(|&token| sink.push(token));
+                    Ok::<_, ()>(())
+                });
+                assert_eq!((encoded, out.finish()), (Ok(()), Ok(n)));
+                assert_eq!((&tokens[..n], is_fresh), (&all[..], is_first || !is_kept), "{n} of {len}");
+            }
+        }
     }
 }

@@ -48,6 +48,11 @@ impl<'m> Listed<'m> {
         (!right.is_empty()).then(|| Self { left, right, left_hash, right_hash: TextHash::of_bytes(right) })
     }
 
+    /// How a vocabulary writes the two tokens.
+    pub fn texts(&self) -> [&'m [u8]; 2] {
+        [self.left, self.right]
+    }
+
     /// Bytes of the entry.
     pub fn len(&self) -> usize {
         self.left.len().wrapping_add(self.right.len()) // of one slice

@@ -4,8 +4,9 @@
 use super::NO_TOKEN;
 use super::hash::{Budget, Split, TextHash, mix};
 use super::listed::{AT_ONCE, Listed};
-use super::pairs::{Pairs, PairsMut, VALUE_BITS};
+use super::pairs::{Pairs, PairsMut, Size, VALUE_BITS};
 use super::scores::Scores;
+use super::symbols::{Symbols, SymbolsMut, SymbolsRoom};
 use super::tables::{Lines, Tables};
 use super::vocab::{self, Vocab};
 use super::wholes::{Wholes, WholesMut};
@@ -58,11 +59,11 @@ impl<'a, 'm> Merges<'a, 'm> {
     /// As [`Merges::by_rank`], as far as counts tell.
     pub fn layout_by_rank(image: &Image<'m>, n_wholes: usize, layout: Layout) -> Result<Layout, ModelError> {
         let n = merges(image)?.len();
-        Ok(Wholes::layout(n_wholes, layout)?.add::<Token>(n)?.add::<u64>(n_rank_slots(n))?)
+        Ok(Pairs::layout(by_rank_size(n), Wholes::layout(n_wholes, layout)?.add::<Token>(n)?)?)
     }
 
-    /// The merges that the file lists, the first of them first; of equal ones the first counts. `symbols` are the tokens
-    /// that merging begins with; which of the first `n_wholes` tokens their text becomes is looked at too, which takes
+    /// The merges that the file lists, the first of them first; of equal ones the first counts. What merging begins with
+    /// is read with them. Which of the first `n_wholes` tokens their text becomes is looked at too, which takes
     /// [`WholesMut::BYTES`] of what is free for each.
     ///
     /// # Errors
@@ -72,41 +73,47 @@ impl<'a, 'm> Merges<'a, 'm> {
     pub fn by_rank(
         image: &Image<'m>,
         vocab: &Vocab<'a, 'm>,
-        symbols: &[Token],
+        symbols: SymbolsRoom<'a>,
         n_wholes: usize,
         arena: &mut Arena<'a>,
-    ) -> Result<(Self, Wholes<'a>), ModelError> {
+    ) -> Result<(Self, Symbols<'a>, Wholes<'a>), ModelError> {
         let list = merges(image)?;
         let wholes = Wholes::alloc(n_wholes, arena)?;
         let made = arena.alloc(list.len(), NO_TOKEN)?;
-        let mut pairs = PairsMut::new(n_rank_slots(list.len()), arena)?;
-        let mut wholes = WholesMut::new(n_wholes, wholes, &mut arena.scope())?;
-        symbols.iter().for_each(|&token| wholes.add_symbol(token));
+        let mut pairs = PairsMut::new(by_rank_size(list.len()), arena)?;
+        let mut free = arena.scope();
+        let mut symbols = SymbolsMut::new(symbols, &mut free)?;
+        let mut wholes = WholesMut::new(n_wholes, wholes, &mut free)?;
+        symbols.bytes().iter().for_each(|&token| wholes.add_symbol(token));
         let mut budget = Budget::new(list.len(), list.bytes().len());
         let (mut texts, mut rank, mut last) = (list.strings(), 0, 0);
         let mut next = [None; AT_ONCE];
-        for made in made.chunks_mut(AT_ONCE) {
+        while (rank as usize) < list.len() {
             Listed::read(&mut texts, vocab, &mut next);
-            for (listed, made) in next.iter().zip(made) {
+            for listed in next.iter().take(list.len().saturating_sub(rank as usize)) {
                 let bad = |fault| ModelError::BadVocab { fault, index: rank.into() };
                 let listed = listed.as_ref().ok_or(bad(VocabFault::MergeFormat))?;
                 budget.spend(listed.len() / 4, rank as usize)?;
                 let (left, right, product) = listed.find(vocab, last).ok_or(bad(VocabFault::MergeToken))?;
                 last = product;
                 if [left, right, product].iter().all(|&token| vocab.kind(token).is_text()) {
-                    *made = product;
+                    if let Some(made) = made.get_mut(rank as usize) {
+                        *made = product;
+                    }
                     if let Some(slot) = pairs.insert(left, right, rank, rank as usize, &mut budget)? {
                         wholes.add_pair(product, slot);
                     }
+                    symbols.see(listed.texts(), rank, &pairs, made);
                 }
                 rank = rank.wrapping_add(1); // as long as the list
             }
         }
+        let symbols = symbols.finish();
         let made_of = made.iter().map(|&token| u64::from(token));
         let pairs = pairs.finish();
         let fingerprint = fingerprint(pairs.numbers().chain(made_of));
         let merges = Self { pairs, order: Order::by_rank(made), fingerprint };
-        Ok((merges, wholes.prove(made.iter().copied(), &merges)))
+        Ok((merges, symbols, wholes.prove(made.iter().copied(), &merges)))
     }
 
     /// Adds what [`Merges::by_score`] allocates.
@@ -115,7 +122,7 @@ impl<'a, 'm> Merges<'a, 'm> {
     ///
     /// As [`Vocab::layout`].
     pub fn layout_by_score(image: &Image<'m>, n_wholes: usize, layout: Layout) -> Result<Layout, ModelError> {
-        Ok(Wholes::layout(n_wholes, layout)?.add::<u64>(n_score_slots(vocab::tokens(image)?))?)
+        Ok(Pairs::layout(by_score_size(vocab::tokens(image)?), Wholes::layout(n_wholes, layout)?)?)
     }
 
     /// Every way to make a token of two others; the one of highest score comes first. `is_symbol` says of a text
@@ -133,7 +140,7 @@ impl<'a, 'm> Merges<'a, 'm> {
     ) -> Result<(Self, Wholes<'a>), ModelError> {
         let scores = Scores::new(image, vocab.len())?;
         let wholes = Wholes::alloc(n_wholes, arena)?;
-        let mut pairs = PairsMut::new(n_score_slots(vocab.texts()), arena)?;
+        let mut pairs = PairsMut::new(by_score_size(vocab.texts()), arena)?;
         let mut wholes = WholesMut::new(n_wholes, wholes, &mut arena.scope())?;
         let mut budget = Budget::new(vocab.len(), vocab.texts().bytes().len());
         let ready_at =
@@ -195,7 +202,7 @@ impl<'a, 'm> Merges<'a, 'm> {
     {
         let n = merges(image)?.len();
         let made = tables.take(n, |&token| vocab.is_text_or_none(token))?;
-        let pairs = Pairs::found(n_rank_slots(n), tables, |_| true)?;
+        let pairs = Pairs::found(by_rank_size(n), tables, |_| true)?;
         Ok(Self { pairs, order: Order::by_rank(made), fingerprint: tables.fingerprint() })
     }
 
@@ -213,7 +220,7 @@ impl<'a, 'm> Merges<'a, 'm> {
         'm: 'a,
     {
         let order = Order::Score(Scores::new(image, vocab.len())?);
-        let pairs = Pairs::found(n_score_slots(vocab.texts()), tables, |token| vocab.is_text(token))?;
+        let pairs = Pairs::found(by_score_size(vocab.texts()), tables, |token| vocab.is_text(token))?;
         Ok(Self { pairs, order, fingerprint: tables.fingerprint() })
     }
 
@@ -225,7 +232,7 @@ impl<'a, 'm> Merges<'a, 'm> {
         if let Order::Rank(made) | Order::InARow(made, _) = self.order {
             to.table(made.iter().map(|token| token.to_le_bytes()))?;
         }
-        to.table(self.pairs.numbers().map(u64::to_le_bytes))
+        self.pairs.give(to)
     }
 
     /// A number that differs, but for chance, from that of other merges.
@@ -278,17 +285,18 @@ fn falling(score: f32) -> u32 {
     if bits >> 31 == 0 { !(bits | 1 << 31) } else { bits }
 }
 
-/// Seven quarters of the merges: a pair that is not there, as most are, takes 3 probes to find out, not 5 as with six.
-fn n_rank_slots(n_merges: usize) -> usize {
-    n_merges.saturating_add(n_merges / 4 * 3).saturating_add(1)
+/// Thirteen eighths of the merges as slots.
+fn by_rank_size(n_merges: usize) -> Size {
+    let slots = n_merges.saturating_add(n_merges / 8 * 5).saturating_add(1);
+    Size { slots, filtered: n_merges }
 }
 
-/// Nine eighths of the places where tokens can be cut in two. In trained vocabularies half of the places or fewer give
-/// two tokens.
-fn n_score_slots(texts: Array<'_>) -> usize {
+/// Seventeen sixteenths of the places where tokens can be cut in two as slots. In trained vocabularies half of the places
+/// or fewer give two tokens.
+fn by_score_size(texts: Array<'_>) -> Size {
     let inner = texts.strings().flat_map(|text| text.iter().skip(1)).filter(|&&b| !is_continuation(b));
     let n = inner.fold(0, |n: usize, _| n.saturating_add(1));
-    n.saturating_add(n / 8).saturating_add(1)
+    Size { slots: n.saturating_add(n / 16).saturating_add(1), filtered: n / 2 }
 }
 
 fn is_continuation(byte: u8) -> bool {

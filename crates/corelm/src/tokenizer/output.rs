@@ -81,6 +81,11 @@ impl<'o> Output<'o> {
         }
     }
 
+    /// The last `n` tokens, if they are all written.
+    pub fn last(&self, n: usize) -> Option<&[Token]> {
+        self.tokens.get(self.len.checked_sub(n)?..self.len)
+    }
+
     /// Whether to stop, because the tokens from the `first` on, which belong together, do not all fit. Then they are taken
     /// back, unless there are no others: that they do not fit is an error.
     #[inline(always)]

@@ -1,10 +1,11 @@
 //! [`Pairs`]: a map from two tokens to a number, by open addressing.
 
-use super::hash::{Budget, MAX_PROBES, mix, probes};
-use super::tables::Tables;
+use super::hash::{Budget, MAX_PROBES, first_slot, mix, probes};
+use super::tables::{Lines, Tables};
 use crate::Token;
-use crate::arena::Arena;
+use crate::arena::{Arena, Layout};
 use crate::error::{ArenaError, ModelError, VocabFault};
+use crate::gguf::writer::WriteError;
 
 /// Bits of a value.
 pub const VALUE_BITS: u32 = 24;
@@ -12,35 +13,78 @@ pub const VALUE_BITS: u32 = 24;
 const TOKEN_BITS: u32 = 20;
 const FREE: u64 = u64::MAX;
 
+/// Of what size a map is.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    /// Of 8 bytes each.
+    pub slots: usize,
+    /// Pairs that the filter is for, which takes a byte for each.
+    pub filtered: usize,
+}
+
 /// The map, to look up: in a slot the left token, the right one and the value, from the top.
 #[derive(Clone, Copy, Debug)]
-pub struct Pairs<'a>(&'a [u64]);
+pub struct Pairs<'a> {
+    slots: &'a [u64],
+    filter: Filter<&'a [u64]>,
+}
 
 /// The map while it is filled.
 #[derive(Debug)]
-pub struct PairsMut<'a>(&'a mut [u64]);
+pub struct PairsMut<'a> {
+    slots: &'a mut [u64],
+    filter: Filter<&'a mut [u64]>,
+}
+
+/// Bits that are set for the pairs in a map. Most pairs that are looked up are not there: of 19 in 20 of them this tells so
+/// with one look at a table that lies nearer than the map, as it is an eighth of it.
+#[derive(Clone, Copy, Debug)]
+struct Filter<T>(T);
 
 impl<'a> Pairs<'a> {
-    /// A map of `n_slots` that was filled before; of each value `is_right` must say so.
+    /// Adds what [`PairsMut::new`] allocates.
+    ///
+    /// # Errors
+    ///
+    /// [`ArenaError::TooLarge`].
+    pub fn layout(size: Size, layout: Layout) -> Result<Layout, ArenaError> {
+        layout.add::<u64>(size.slots)?.add::<u64>(n_words(size))
+    }
+
+    /// A map that was filled before; of each value `is_right` must say so.
     ///
     /// # Errors
     ///
     /// [`VocabFault::Index`] when it does not.
     pub fn found(
-        n_slots: usize,
+        size: Size,
         tables: &mut Tables<'a>,
         is_right: impl Fn(u32) -> bool,
     ) -> Result<Self, ModelError> {
         let is_right = |&slot: &u64| slot == FREE || is_right(low(slot, VALUE_BITS));
-        Ok(Self(tables.take(n_slots, is_right)?))
+        let slots = tables.take(size.slots, is_right)?;
+        Ok(Self { slots, filter: Filter(tables.take(n_words(size), |_| true)?) })
+    }
+
+    /// Gives the tables that [`Pairs::found`] takes.
+    pub fn give<F: FnMut(&[u8]) -> Result<(), WriteError>>(
+        self,
+        to: &mut Lines<F>,
+    ) -> Result<(), WriteError> {
+        to.table(self.slots.iter().map(|slot| slot.to_le_bytes()))?;
+        to.table(self.filter.0.iter().map(|word| word.to_le_bytes()))
     }
 
     /// The value of a pair.
     #[inline]
     pub fn find(self, left: Token, right: Token) -> Option<u32> {
         let key = key(left, right);
-        for i in probes(mix(key), self.0.len()) {
-            let slot = *self.0.get(i)?;
+        let mixed = mix(key);
+        if !self.filter.passes(mixed) {
+            return None;
+        }
+        for i in probes(mixed, self.slots.len()) {
+            let slot = *self.slots.get(i)?;
             if slot == FREE {
                 return None;
             }
@@ -54,14 +98,14 @@ impl<'a> Pairs<'a> {
     /// The pair in a slot, and its value.
     #[inline]
     pub fn at(self, slot: u32) -> Option<(Token, Token, u32)> {
-        let slot = *self.0.get(slot as usize)?;
+        let slot = *self.slots.get(slot as usize)?;
         let key = slot >> VALUE_BITS;
         Some((low(key >> TOKEN_BITS, TOKEN_BITS), low(key, TOKEN_BITS), low(slot, VALUE_BITS)))
     }
 
-    /// All that is in it, as numbers.
+    /// The pairs and their values, as numbers.
     pub fn numbers(self) -> impl Iterator<Item = u64> + use<'a> {
-        self.0.iter().copied()
+        self.slots.iter().copied()
     }
 }
 
@@ -71,8 +115,9 @@ impl<'a> PairsMut<'a> {
     /// # Errors
     ///
     /// [`ArenaError`] when the arena is too small.
-    pub fn new(n_slots: usize, arena: &mut Arena<'a>) -> Result<Self, ArenaError> {
-        Ok(Self(arena.alloc(n_slots, FREE)?))
+    pub fn new(size: Size, arena: &mut Arena<'a>) -> Result<Self, ArenaError> {
+        let slots = arena.alloc(size.slots, FREE)?;
+        Ok(Self { slots, filter: Filter(arena.alloc(n_words(size), 0)?) })
     }
 
     /// Adds a pair and gives its slot; `None` for one that is there, which stays.
@@ -89,11 +134,12 @@ impl<'a> PairsMut<'a> {
         budget: &mut Budget,
     ) -> Result<Option<u32>, ModelError> {
         let key = key(left, right);
-        let n_slots = self.0.len();
+        let mixed = mix(key);
+        self.filter.add(mixed);
         let mut n_units = 0usize;
-        for i in probes(mix(key), n_slots) {
+        for i in probes(mixed, self.slots.len()) {
             n_units = n_units.wrapping_add(1);
-            let Some(slot) = self.0.get_mut(i) else { break };
+            let Some(slot) = self.slots.get_mut(i) else { break };
             if *slot == FREE {
                 *slot = key << VALUE_BITS | u64::from(value);
                 budget.spend(n_units, index)?;
@@ -108,10 +154,44 @@ impl<'a> PairsMut<'a> {
         Err(ModelError::BadVocab { fault: VocabFault::Collisions, index: index as u64 })
     }
 
+    /// What is there so far.
+    pub fn so_far(&self) -> Pairs<'_> {
+        Pairs { slots: self.slots, filter: Filter(self.filter.0) }
+    }
+
     /// Ends filling.
     pub fn finish(self) -> Pairs<'a> {
-        Pairs(self.0)
+        Pairs { slots: self.slots, filter: Filter(self.filter.0) }
     }
+}
+
+impl Filter<&[u64]> {
+    /// False of most hashes that were not added, of none that was.
+    #[inline]
+    fn passes(self, mixed: u64) -> bool {
+        let (word, bits) = place(mixed, self.0.len());
+        self.0.get(word).is_none_or(|word| word & bits == bits)
+    }
+}
+
+impl Filter<&mut [u64]> {
+    #[inline]
+    fn add(&mut self, mixed: u64) {
+        let (word, bits) = place(mixed, self.0.len());
+        if let Some(word) = self.0.get_mut(word) {
+            *word |= bits;
+        }
+    }
+}
+
+/// A word of `n`, and two of its bits.
+#[inline]
+fn place(mixed: u64, n: usize) -> (usize, u64) {
+    (first_slot(mixed, n), 1 << (mixed >> 16 & 63) | 1 << (mixed >> 22 & 63))
+}
+
+fn n_words(size: Size) -> usize {
+    size.filtered.div_ceil(8)
 }
 
 #[inline]

@@ -1,4 +1,5 @@
-//! [`Short`]: a text of a few bytes as two numbers, which are compared and mapped at once.
+//! [`Short`]: a text of a few bytes as two numbers, which are compared and mapped at once; [`Long`]: the same of more bytes
+//! in four.
 
 use super::hash::{mix, mix_otherwise};
 
@@ -80,6 +81,36 @@ impl Short {
     }
 }
 
+/// A text of up to [`Long::MAX`] bytes whole, as [`Short`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Long([u64; 4]);
+
+impl Long {
+    /// Longer texts are not kept so.
+    pub const MAX: usize = 31;
+
+    /// The first `len` bytes of `text`, if they are not too many; what is behind them is of no matter.
+    #[inline]
+    pub fn new(text: &[u8], len: usize) -> Option<Self> {
+        let text = text.get(..len).filter(|_| len <= Self::MAX)?;
+        let mut bytes = [0; 32];
+        bytes.iter_mut().zip(text).for_each(|(slot, &byte)| *slot = byte);
+        let (chunks, _) = bytes.as_chunks();
+        let mut numbers = [0; 4];
+        numbers.iter_mut().zip(chunks).for_each(|(number, chunk)| *number = u64::from_le_bytes(*chunk));
+        numbers[3] |= (len as u64) << LEN_AT;
+        Some(Self(numbers))
+    }
+
+    /// A place for it among `n`, which are fewer than 2^32.
+    #[inline]
+    pub fn place(self, n: usize) -> usize {
+        let [a, b, c, d] = self.0;
+        let mixed = mix(a ^ mix_otherwise(c)) ^ mix_otherwise(b ^ mix(d));
+        ((mixed >> 32).wrapping_mul(n as u64) >> 32) as usize
+    }
+}
+
 /// Whether two texts are the same: without a call, as most texts here are of a few bytes.
 #[inline]
 pub fn is_same(text: &[u8], other: &[u8]) -> bool {
@@ -133,5 +164,17 @@ mod tests {
         assert_ne!(Short::new(b"a", 1), Short::new(b"a\0", 2));
         assert_eq!(Short::new(text, Short::MAX + 1), None);
         assert_eq!(Short::new(b"ab", 3), None);
+    }
+
+    #[test]
+    fn longer_texts_are_told_apart_too() {
+        let text = [b'x'; Long::MAX + 1];
+        for len in 1..=Long::MAX {
+            let long = Long::new(&text, len).unwrap();
+            assert_eq!(Long::new(&text[..len], len), Some(long), "whatever comes behind");
+            let others = [Long::new(&text, len - 1), Long::new(&[&text[..len - 1], b"y"].concat(), len)];
+            assert!(others.iter().all(|other| *other != Some(long)) && long != Long::default());
+        }
+        assert_eq!((Long::new(&text, Long::MAX + 1), Long::new(b"ab", 3)), (None, None));
     }
 }

@@ -294,6 +294,16 @@ impl Random {
         &choices[self.below(choices.len())]
     }
 
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+        (1..items.len()).for_each(|i| items.swap(i, self.below(i + 1)));
+    }
+
+    /// Up to `max` of the characters of `letters`, one at least.
+    pub fn letters(&mut self, letters: &str, max: usize) -> String {
+        let letters: Vec<char> = letters.chars().collect();
+        (0..1 + self.below(max)).map(|_| *self.choose(&letters)).collect()
+    }
+
     /// Up to `n` parts, one behind the other.
     pub fn parts(&mut self, parts: &[&[u8]], n: usize) -> Vec<u8> {
         (0..self.below(n + 1)).flat_map(|_| self.choose(parts).to_vec()).collect()
