@@ -28,7 +28,9 @@ const FREE: u32 = u32::MAX;
 const TOKEN_BITS: u32 = 20;
 /// In place of a token: the character does not merge by itself.
 const APART: Token = (1 << TOKEN_BITS) - 1;
-/// Where the bits of what may stand before it begin: 1 if it is not to be taken whole there.
+/// Above a token, the bits of the code point that the place does not tell.
+const MARK: u32 = 3 << TOKEN_BITS;
+/// Above those, a bit for each kind of bytes that may stand before the character: 1 if it is not to be taken whole there.
 const BEFORE_AT: u32 = TOKEN_BITS + 2;
 /// Kinds of bytes that may stand before a character.
 const N_BEFORE: usize = 10;
@@ -80,8 +82,7 @@ impl<'a> Chars<'a> {
         let (code, len) = code_point(text)?;
         let (place, mark) = cell_of(code);
         let cell = *self.0.get(place)?;
-        let is_whole =
-            (cell ^ mark) >> TOKEN_BITS << (32 - BEFORE_AT + TOKEN_BITS) == 0 && cell & APART != APART;
+        let is_whole = (cell ^ mark) & MARK == 0 && cell & APART != APART;
         let is_free = before < 0xC0 && cell >> BEFORE_AT >> kind_before(before) & 1 == 0;
         let is_last = text.get(len).is_none_or(|&byte| !is_inner(byte));
         (is_whole && is_free && is_last).then_some((cell & APART, len))
@@ -300,7 +301,7 @@ fn code_point(text: &[u8]) -> Option<(u32, usize)> {
 /// The place of a character, and what tells it from the others there.
 #[inline]
 fn cell_of(code: u32) -> (usize, u32) {
-    (code as usize % N, code / N as u32 * (APART + 1))
+    (code as usize % N, code / N as u32 * (APART + 1)) // below 2^16, so that two bits are left
 }
 
 /// Whether a byte goes on with a character.
