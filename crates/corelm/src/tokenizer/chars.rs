@@ -136,34 +136,33 @@ impl<'a, 't> CharsMut<'a, 't> {
     /// Takes in the next merge, of two tokens that a vocabulary writes so; `known` has it.
     #[inline]
     pub fn see(&mut self, texts: [&[u8]; 2], rank: u32, known: Known<'_>) {
-        let is_few = |text: &[u8]| text.len() <= 6 && text.first().is_some_and(|byte| !byte.is_ascii());
-        if !self.cells.is_empty() && texts.into_iter().any(is_few) {
+        if !self.cells.is_empty() && texts.into_iter().any(Part::may_be) {
             self.look(texts, rank, known);
         }
     }
 
     #[inline(never)]
-    fn look(&mut self, texts: [&[u8]; 2], rank: u32, known: Known<'_>) {
-        let [left, right] = texts;
-        match Part::of(&[left]) {
-            Some(Part::Whole(bytes)) => self.keep(bytes, APART), // unless it is made
-            // With something that begins with a whole character.
-            Some(Part::Tail(part)) if !byte_map::decode(right).is_some_and(|(byte, _)| is_inner(byte)) => {
-                self.take(part, rank);
+    fn look(&mut self, [left, right]: [&[u8]; 2], rank: u32, known: Known<'_>) {
+        let part_of = |text| if Part::may_be(text) { Part::of(&[text]) } else { None };
+        let (left_part, right_part) = (part_of(left), part_of(right));
+        for part in [left_part, right_part] {
+            if let Some(Part::Whole(bytes)) = part {
+                self.keep(bytes, APART); // unless it is made
             }
-            _ => {}
         }
-        match Part::of(&[right]) {
-            Some(Part::Whole(bytes)) => self.keep(bytes, APART),
-            // With something that ends in one.
-            Some(Part::Head(part)) => {
-                if let Some(before) = byte_map::read_last(left).filter(|&byte| byte < 0xC0) {
-                    self.take(head_behind(kind_before(before), part), rank);
-                }
-            }
-            _ => {}
+        // With something that begins with a whole character, or with something that ends in one.
+        if let Some(Part::Tail(part)) = left_part
+            && !byte_map::decode(right).is_some_and(|(byte, _)| is_inner(byte))
+        {
+            self.take(part, rank);
         }
-        if let Some(Part::Whole(bytes)) = Part::of(&texts)
+        if let Some(Part::Head(part)) = right_part
+            && let Some(before) = byte_map::read_last(left).filter(|&byte| byte < 0xC0)
+        {
+            self.take(head_behind(kind_before(before), part), rank);
+        }
+        if let (Some(Part::Head(_)), Some(Part::Tail(_))) = (left_part, right_part)
+            && let Some(Part::Whole(bytes)) = Part::of(&[left, right])
             && let Some(kept) = self.made_alone(bytes, known)
         {
             self.keep(bytes, kept);
@@ -233,6 +232,12 @@ impl Known<'_> {
 }
 
 impl Part {
+    /// Whether a text may be one: most begin with ASCII, a space among it.
+    #[inline]
+    fn may_be(text: &[u8]) -> bool {
+        text.len() <= 6 && matches!(*text, [0xC2 | 0xC3 | 0xC5, ..] | [0xC4, 0xA2..=0xBF, ..])
+    }
+
     /// What a vocabulary writes as these texts, one behind the other.
     fn of(texts: &[&[u8]]) -> Option<Self> {
         let (mut bytes, mut n) = ([0; 3], 0usize);
