@@ -6,6 +6,7 @@
 //! there on all goes as it would have, if no merge that the character takes part in comes before those that make it.
 //! What first bytes merge with outside differs: of each character it is known behind which kinds of bytes all this is so.
 
+use super::NO_TOKEN;
 use super::byte_map;
 use super::merges::NEVER;
 use super::pairs::Pairs;
@@ -188,7 +189,7 @@ impl<'a, 't> CharsMut<'a, 't> {
     /// The token that the bytes of a character, of which the third may be 0, become by themselves by the merges known,
     /// with the bits of what is not to stand before it.
     fn made_alone(&self, bytes: [u8; 3], known: Known<'_>) -> Option<u32> {
-        let token = |byte: u8| known.bytes.get(usize::from(byte)).copied();
+        let token = |byte: u8| known.bytes.get(usize::from(byte)).copied().filter(|&token| token != NO_TOKEN);
         let [first, middle, last] = bytes;
         let (a, b) = (token(first)?, token(middle)?);
         if last == 0 {
