@@ -7,7 +7,7 @@ use super::vocab::Vocab;
 use crate::Token;
 
 /// How many are read at a time.
-pub const AT_ONCE: usize = 16;
+pub const AT_ONCE: usize = 8;
 
 /// An entry of the list: the texts of two tokens and a space between.
 #[derive(Clone, Copy, Debug)]
