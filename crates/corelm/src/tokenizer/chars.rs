@@ -11,6 +11,7 @@ use super::byte_map;
 use super::merges::NEVER;
 use super::pairs::Pairs;
 use super::tables::{Lines, Tables};
+use super::unicode::{Char, is_continuation};
 use crate::Token;
 use crate::arena::{Arena, Layout};
 use crate::error::{ArenaError, ModelError};
@@ -22,7 +23,7 @@ use crate::gguf::writer::WriteError;
 pub struct Chars<'a>(&'a [u32]);
 
 const N: usize = 1 << 14;
-/// Smaller vocabularies have few such characters.
+/// Smaller vocabularies have few such characters, and lend less than [`CharsMut`] takes: what words are to have.
 const MIN_TOKENS: usize = 1 << 14;
 const FREE: u32 = u32::MAX;
 /// Tokens are below 2^20.
@@ -85,7 +86,7 @@ impl<'a> Chars<'a> {
         let cell = *self.0.get(place)?;
         let is_whole = (cell ^ mark) & MARK == 0 && cell & APART != APART;
         let is_free = before < 0xC0 && cell >> BEFORE_AT >> kind_before(before) & 1 == 0;
-        let is_last = text.get(len).is_none_or(|&byte| !is_inner(byte));
+        let is_last = text.get(len).is_none_or(|&byte| !is_continuation(byte));
         (is_whole && is_free && is_last).then_some((cell & APART, len))
     }
 }
@@ -153,7 +154,7 @@ impl<'a, 't> CharsMut<'a, 't> {
         }
         // With something that begins with a whole character, or with something that ends in one.
         if let Some(Part::Tail(part)) = left_part
-            && !byte_map::decode(right).is_some_and(|(byte, _)| is_inner(byte))
+            && !byte_map::decode(right).is_some_and(|(byte, _)| is_continuation(byte))
         {
             self.take(part, rank);
         }
@@ -253,12 +254,12 @@ impl Part {
         }
         let part = bytes.get(..n)?;
         let (&first, inner) = part.split_first()?;
-        if first.is_ascii() || !inner.iter().all(|&byte| is_inner(byte)) {
+        if first.is_ascii() || !inner.iter().all(|&byte| is_continuation(byte)) {
             return None;
         }
         match code_point(part) {
             Some((_, len)) => (len == n).then_some(Self::Whole(bytes)),
-            None if is_inner(first) => place_of(part).map(Self::Tail),
+            None if is_continuation(first) => place_of(part).map(Self::Tail),
             None => place_of(part).map(Self::Head),
         }
     }
@@ -290,30 +291,17 @@ fn kind_before(byte: u8) -> u32 {
     }
 }
 
-/// The code point of the character that `text` begins with, and its bytes, of which it has two or three.
+/// The code point of the character that `text` begins with, and its bytes, if it has two or three.
 #[inline]
 fn code_point(text: &[u8]) -> Option<(u32, usize)> {
-    let low = |byte: u8| is_inner(byte).then_some(u32::from(byte & 0x3F));
-    match *text {
-        [a @ 0xC2..0xE0, b, ..] => Some((u32::from(a & 0x1F) << 6 | low(b)?, 2)),
-        [a @ 0xE0..0xF0, b, c, ..] => {
-            let code = u32::from(a & 0x0F) << 12 | low(b)? << 6 | low(c)?;
-            (code >= 0x800).then_some((code, 3))
-        }
-        _ => None,
-    }
+    let Char { code, len } = Char::first(text)?;
+    Some((code.filter(|_| len == 2 || len == 3)?, len))
 }
 
 /// The place of a character, and what tells it from the others there.
 #[inline]
 fn cell_of(code: u32) -> (usize, u32) {
     (code as usize % N, code / N as u32 * (APART + 1)) // below 2^16, so that two bits are left
-}
-
-/// Whether a byte goes on with a character.
-#[inline]
-fn is_inner(byte: u8) -> bool {
-    byte & 0xC0 == 0x80
 }
 
 fn n_cells(n_tokens: usize) -> usize {

@@ -8,6 +8,7 @@ use super::pairs::{Pairs, PairsMut, Size, VALUE_BITS};
 use super::scores::Scores;
 use super::symbols::{Symbols, SymbolsMut, SymbolsRoom};
 use super::tables::{Lines, Tables};
+use super::unicode::is_continuation;
 use super::vocab::{self, Vocab};
 use super::wholes::{Wholes, WholesMut};
 use crate::Token;
@@ -297,10 +298,6 @@ fn by_score_size(texts: Array<'_>) -> Size {
     let inner = texts.strings().flat_map(|text| text.iter().skip(1)).filter(|&&b| !is_continuation(b));
     let n = inner.fold(0, |n: usize, _| n.saturating_add(1));
     Size { slots: n.saturating_add(n / 16).saturating_add(1), filtered: n / 2 }
-}
-
-fn is_continuation(byte: u8) -> bool {
-    byte & 0xC0 == 0x80
 }
 
 fn merges<'m>(image: &Image<'m>) -> Result<Array<'m>, ModelError> {

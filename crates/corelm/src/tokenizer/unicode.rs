@@ -22,6 +22,12 @@ pub enum Class {
     Symbol = 6,
 }
 
+/// Whether a byte goes on with a character.
+#[inline]
+pub fn is_continuation(byte: u8) -> bool {
+    byte & 0xC0 == 0x80
+}
+
 /// The first character of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Char {
@@ -37,20 +43,22 @@ impl Char {
     #[inline(always)]
     pub fn first(text: &[u8]) -> Option<Self> {
         let trail = |b: u8| u32::from(b & 0x3F);
-        let is_trail = |b: u8| b & 0xC0 == 0x80;
         let (code, len) = match *text {
             [] => return None,
             [a @ 0..=0x7F, ..] => (a.into(), 1),
-            [a @ 0xC2..=0xDF, b, ..] if is_trail(b) => (u32::from(a & 0x1F) << 6 | trail(b), 2),
+            [a @ 0xC2..=0xDF, b, ..] if is_continuation(b) => (u32::from(a & 0x1F) << 6 | trail(b), 2),
             [a @ 0xE0..=0xEF, b, c, ..]
-                if is_trail(b) && is_trail(c) && (a != 0xE0 || b >= 0xA0) && (a != 0xED || b < 0xA0) =>
+                if is_continuation(b)
+                    && is_continuation(c)
+                    && (a != 0xE0 || b >= 0xA0)
+                    && (a != 0xED || b < 0xA0) =>
             {
                 (u32::from(a & 0x0F) << 12 | trail(b) << 6 | trail(c), 3)
             }
             [a @ 0xF0..=0xF4, b, c, d, ..]
-                if is_trail(b)
-                    && is_trail(c)
-                    && is_trail(d)
+                if is_continuation(b)
+                    && is_continuation(c)
+                    && is_continuation(d)
                     && (a != 0xF0 || b >= 0x90)
                     && (a != 0xF4 || b < 0x90) =>
             {

@@ -7,6 +7,7 @@ use crate::gguf::{Image, ValueType};
 use crate::tokenizer::hash::{Budget, TextHash};
 use crate::tokenizer::sentence_piece::SPACE;
 use crate::tokenizer::slots::{Slots, SlotsMut};
+use crate::tokenizer::unicode::is_continuation;
 use crate::tokenizer::vocab::{self, TokenKind, Vocab};
 
 /// U+FFFD, for a byte that is no part of a character.
@@ -242,7 +243,7 @@ fn lenient_char_len(text: &[u8]) -> Option<usize> {
         0xF0..0xF8 => 4,
         _ => return None,
     };
-    text.get(1..len)?.iter().all(|byte| byte & 0xC0 == 0x80).then_some(len)
+    text.get(1..len)?.iter().all(|&byte| is_continuation(byte)).then_some(len)
 }
 
 /// Bytes of all tokens that the file calls user-defined.
