@@ -49,7 +49,7 @@ impl<'m> Image<'m> {
     /// Checks a whole file: header, every key and value, every tensor info; sizes, offsets and alignment of all data,
     /// which lies in the file without overlap; no key and no name twice. Reads no byte of tensor data.
     ///
-    /// Time is in proportion to the metadata, and to that again for each 352 keys or tensors, which are limited.
+    /// Time is in proportion to the metadata, and at worst to that again for each 256 keys or tensors, which are limited.
     ///
     /// # Errors
     ///
@@ -112,11 +112,11 @@ impl<'m> Image<'m> {
     }
 
     /// Where keys stand, and their bytes. The last value may be one that cannot be read.
-    fn keys(&self) -> impl Iterator<Item = (u32, &'m [u8])> + use<'m> {
-        let (mut cursor, ends, mut is_first) = (self.metadata, self.ends, true);
+    fn keys(&self) -> impl Iterator<Item = (u32, &'m [u8])> {
+        let (mut cursor, mut is_first) = (self.metadata, true);
         (0..self.n_keys).map_while(move |_| {
             if !core::mem::take(&mut is_first) {
-                Value::read(&mut cursor, &ends).ok()?;
+                Value::read(&mut cursor, &self.ends).ok()?;
             }
             Some((cursor.place(), cursor.string().ok()?))
         })

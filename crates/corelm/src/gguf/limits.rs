@@ -53,7 +53,7 @@ pub const ARRAY_DEPTH: Limit = Limit::new("nesting of arrays", 4);
 /// Arrays of more than 32 strings or arrays: their ends are remembered, so that looking up a key stays cheap. A model
 /// has tokens, merges and perhaps chat templates.
 pub const LONG_ARRAYS: Limit = Limit::new("number of long arrays of strings", 16);
-/// Tensors are put in order by a pass over all of them for each 352; 126 layers of 20 tensors are 2 520.
+/// Tensors are put in order by a pass over all of them for each 256, at worst; 126 layers of 20 tensors are 2 520.
 pub const TENSORS: Limit = Limit::new("number of tensors", 8192);
 /// The format's own.
 pub const NAME_BYTES: Limit = Limit::new("bytes of a tensor name", 64);
