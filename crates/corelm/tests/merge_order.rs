@@ -92,6 +92,18 @@ fn merges_by_score_are_those_of_the_definition() {
                 tokens.push((text, NORMAL, -(random.below(40) as f32)));
             }
         }
+        // Vocabularies of SentencePiece have runs of spaces that merge last, or nearly so; behind them stand spaces alone.
+        if round % 4 < 2 {
+            let worst = tokens.iter().map(|token| token.2).fold(0.0, f32::min);
+            let (last, n) =
+                ([worst / 2.0, worst, worst - 1.0, worst - 9.0][random.below(4)], random.below(12));
+            tokens.retain(|token| !token.0.starts_with("▁▁") || random.below(9) == 0);
+            for text in (2..2 + n).map(|n| "▁".repeat(n)) {
+                if random.below(10) > 0 && tokens.iter().all(|token| token.0 != text) {
+                    tokens.push((text, NORMAL, last - [0.0, 0.0, 0.0, 1.0][random.below(4)]));
+                }
+            }
+        }
         if round % 2 == 0 {
             tokens[n_bytes..].sort_by(|a, b| b.2.total_cmp(&a.2));
         }
@@ -269,4 +281,30 @@ fn tokens_that_their_text_becomes_are_not_merged() {
         assert!(steps(tokenizer, "ab") > 0.0);
     })
     .unwrap();
+
+    // The parts of ▁out that are there first, ▁o and ut, are not those that it comes of; and spaces merge when nothing else does.
+    let tokens = ["▁▁", "ou", "▁o", "ut", "out", "▁out", "▁▁▁▁", "▁▁▁", "▁", "o", "u", "t"];
+    let score = |i: u8, text: &str| if text.starts_with("▁▁") { -1e9 } else { -f32::from(i) };
+    let tokens: Vec<(&[u8], i32, f32)> =
+        (0..).zip(tokens).map(|(i, text)| (text.as_bytes(), NORMAL, score(i, text))).collect();
+    let mut file = File::new("llama", &tokens);
+    file.bool("tokenizer.ggml.add_bos_token", false);
+    file.with(|tokenizer| {
+        for text in ["out", "out out", "out    out", "out    "] {
+            assert_eq!(steps(tokenizer, text), 0.0, "{text}");
+        }
+        // A word that does not take the last of the spaces.
+        assert!(steps(tokenizer, "out   ou") > 0.0);
+        assert_eq!(encode(tokenizer, "out   ou"), [5, 7, 1]);
+    })
+    .unwrap();
+    // Of equal scores the leftmost merges first.
+    for (of_run, want) in [(-1.0, [2, 4, 0, 3]), (-2.0, [2, 4, 2, 1])] {
+        let tokens = [("▁▁", of_run), ("▁a", -1.0), ("▁", -9.0), ("a", -9.0), ("b", -9.0)];
+        let tokens: Vec<(&[u8], i32, f32)> =
+            tokens.iter().map(|(text, score)| (text.as_bytes(), NORMAL, *score)).collect();
+        let mut file = File::new("llama", &tokens);
+        file.bool("tokenizer.ggml.add_bos_token", false);
+        file.with(|tokenizer| assert_eq!(encode(tokenizer, "b  a"), want)).unwrap();
+    }
 }

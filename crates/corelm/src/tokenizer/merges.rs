@@ -6,6 +6,7 @@ use super::hash::{Budget, Split, TextHash, mix};
 use super::listed::{AT_ONCE, Listed};
 use super::pairs::{Pairs, PairsMut, Size, VALUE_BITS};
 use super::scores::Scores;
+use super::sentence_piece::SPACE;
 use super::symbols::{Symbols, SymbolsMut, SymbolsRoom};
 use super::tables::{Lines, Tables};
 use super::unicode::is_continuation;
@@ -24,6 +25,10 @@ const MAX_MERGES: Limit = Limit { what: "number of merges", max: (1 << VALUE_BIT
 
 /// The priority of two symbols that do not merge; all others are below it. Merges go from low to high.
 pub const NEVER: u32 = u32::MAX;
+
+/// The most spaces that are one token in trained vocabularies, and their text.
+const MAX_RUN: usize = 16;
+const RUN: [[u8; SPACE.len()]; MAX_RUN] = [SPACE; MAX_RUN];
 
 /// All merges of a vocabulary.
 #[derive(Clone, Copy, Debug)]
@@ -114,7 +119,7 @@ impl<'a, 'm> Merges<'a, 'm> {
         let pairs = pairs.finish();
         let fingerprint = fingerprint(pairs.numbers().chain(made_of));
         let merges = Self { pairs, order: Order::by_rank(made), fingerprint };
-        Ok((merges, symbols, wholes.prove(made.iter().copied(), &merges)))
+        Ok((merges, symbols, wholes.prove(made.iter().copied(), &merges, |_| None.into_iter())))
     }
 
     /// Adds what [`Merges::by_score`] allocates.
@@ -156,20 +161,7 @@ impl<'a, 'm> Merges<'a, 'm> {
                 continue;
             }
             let (mut earliest, mut likeliest) = (NEVER, None);
-            let mut split = Split::new(TextHash::of(text.iter().copied()));
-            for at in (1..text.len()).rev() {
-                let byte = text.get(at).copied().unwrap_or_default();
-                split.move_left(byte);
-                if is_continuation(byte) {
-                    continue;
-                }
-                let Some((left_text, right_text)) = text.split_at_checked(at) else { continue };
-                let find = |hash, part: &[u8]| {
-                    vocab.find_by(hash, |t| t == part).filter(|&t| vocab.kind(t).is_text())
-                };
-                let (left_hash, right_hash) = split.parts();
-                let Some(left) = find(left_hash, left_text) else { continue };
-                let Some(right) = find(right_hash, right_text) else { continue };
+            for [(left, left_text), (right, right_text)] in halves(vocab, text) {
                 budget.spend(text.len() / 8, index)?;
                 let slot = pairs.insert(left, right, token, index, &mut budget)?;
                 // Most likely the token comes of the parts that are there first.
@@ -185,7 +177,14 @@ impl<'a, 'm> Merges<'a, 'm> {
         let pairs = pairs.finish();
         let fingerprint = fingerprint(pairs.numbers().chain(scores.bits()));
         let merges = Self { pairs, order: Order::Score(scores), fingerprint };
-        Ok((merges, wholes.prove(0..vocab.len() as Token, &merges)))
+        let slots = |token| {
+            let text = vocab.text(token).filter(|_| vocab.is_text(token)).unwrap_or_default();
+            halves(vocab, text).filter_map(|[left, right]| merges.pairs.slot(left.0, right.0))
+        };
+        // Runs of spaces may all have one score, so that the longer ones come first; they have another turn.
+        let runs =
+            (2..=MAX_RUN).filter_map(|n| vocab.find(RUN.as_flattened().get(..n.wrapping_mul(SPACE.len()))?));
+        Ok((merges, wholes.prove((0..vocab.len() as Token).chain(runs), &merges, slots)))
     }
 
     /// The merges of [`Merges::by_rank`] that were indexed before.
@@ -247,8 +246,9 @@ impl<'a, 'm> Merges<'a, 'm> {
         self.pairs.find(left, right).map_or(NEVER, |value| self.priority_of(value))
     }
 
+    /// The same of a pair's value: a rank, or the token that comes of it.
     #[inline]
-    fn priority_of(&self, value: u32) -> u32 {
+    pub fn priority_of(&self, value: u32) -> u32 {
         match self.order {
             Order::Rank(_) | Order::InARow(..) => value,
             Order::Score(scores) => falling(scores.get(value)),
@@ -273,6 +273,21 @@ impl<'a, 'm> Merges<'a, 'm> {
             Order::Score(_) => self.pairs.find(left, right),
         }
     }
+}
+
+/// The tokens of text, with their texts, that `text` is cut into at one place, for each place from the last on.
+#[inline]
+fn halves<'t>(vocab: &Vocab<'_, '_>, text: &'t [u8]) -> impl Iterator<Item = [(Token, &'t [u8]); 2]> {
+    let mut split = Split::new(TextHash::of(text.iter().copied()));
+    (1..text.len()).rev().filter_map(move |at| {
+        let byte = text.get(at).copied()?;
+        split.move_left(byte);
+        let (left, right) = text.split_at_checked(at).filter(|_| !is_continuation(byte))?;
+        let (left_hash, right_hash) = split.parts();
+        let find =
+            |hash, part: &[u8]| vocab.find_by(hash, |t| t == part).filter(|&t| vocab.kind(t).is_text());
+        Some([(find(left_hash, left)?, left), (find(right_hash, right)?, right)])
+    })
 }
 
 /// A number made of all the others and their order.

@@ -78,6 +78,17 @@ impl<'a> Pairs<'a> {
     /// The value of a pair.
     #[inline]
     pub fn find(self, left: Token, right: Token) -> Option<u32> {
+        self.look_up(left, right).map(|(_, value)| value)
+    }
+
+    /// The slot of a pair.
+    pub fn slot(self, left: Token, right: Token) -> Option<u32> {
+        u32::try_from(self.look_up(left, right)?.0).ok()
+    }
+
+    /// The slot of a pair, and its value.
+    #[inline]
+    fn look_up(self, left: Token, right: Token) -> Option<(usize, u32)> {
         let key = key(left, right);
         let mixed = mix(key);
         if !self.filter.passes(mixed) {
@@ -89,7 +100,7 @@ impl<'a> Pairs<'a> {
                 return None;
             }
             if slot >> VALUE_BITS == key {
-                return Some(low(slot, VALUE_BITS));
+                return Some((i, low(slot, VALUE_BITS)));
             }
         }
         None

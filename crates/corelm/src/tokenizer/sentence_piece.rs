@@ -9,7 +9,7 @@ use super::cache::PieceCache;
 use super::encoder::Part;
 use super::hash::TextHash;
 use super::joints::Joints;
-use super::merges::{Merges, fingerprint};
+use super::merges::{Merges, NEVER, fingerprint};
 use super::output::Output;
 use super::scratch::Chain;
 use super::short::{Short, is_same};
@@ -39,6 +39,8 @@ pub struct SentencePiece<'a, 'm> {
     space: Option<Token>,
     /// A space goes before every fragment of text.
     adds_space: bool,
+    /// See [`runs_merge_last`].
+    runs_merge_last: bool,
     joints: Joints<'a>,
     words: Words<'a>,
     unknown: Option<Token>,
@@ -76,6 +78,7 @@ impl<'a, 'm> SentencePiece<'a, 'm> {
             }
         }
         Ok(Self {
+            runs_merge_last: runs_merge_last(vocab, &merges),
             merges,
             wholes,
             words: words.finish(),
@@ -114,6 +117,7 @@ impl<'a, 'm> SentencePiece<'a, 'm> {
             bytes: tables.take(256, is_byte)?,
             ascii: tables.take(128, |&token| vocab.is_text_or_none(token))?,
             joints: Joints::found(tables)?,
+            runs_merge_last: tables.take(1, |&flag: &u32| flag <= 1)?.contains(&1),
             space: find_text(vocab, &SPACE),
             adds_space: adds_space(image)?,
             unknown: unknown.filter(|&token| vocab.kind(token) != TokenKind::Control),
@@ -130,7 +134,8 @@ impl<'a, 'm> SentencePiece<'a, 'm> {
         self.wholes.give(to)?;
         to.table(self.bytes.iter().map(|token| token.to_le_bytes()))?;
         to.table(self.ascii.iter().map(|token| token.to_le_bytes()))?;
-        self.joints.give(to)
+        self.joints.give(to)?;
+        to.table([u32::from(self.runs_merge_last).to_le_bytes()].into_iter())
     }
 
     /// Whether a space goes before every fragment of text.
@@ -167,11 +172,14 @@ impl<'a, 'm> SentencePiece<'a, 'm> {
         let first = out.len();
         let mut rest = text;
         while !rest.is_empty() {
-            let len = self.joints.first_cut(rest);
-            let (word, tail) = rest.split_at_checked(len).unwrap_or((rest, &[]));
-            if tail.is_empty() && !part.ends {
+            let mut len = self.joints.first_cut(rest);
+            if len == rest.len() && !part.ends {
                 break;
             }
+            if self.runs_merge_last && rest.starts_with(b"  ") {
+                len = self.before_word(vocab, rest, len).unwrap_or(len);
+            }
+            let (word, tail) = rest.split_at_checked(len).unwrap_or((rest, &[]));
             let n_before = out.len();
             if adds_space && rest.len() == text.len() {
                 // What is kept has no space put before it.
@@ -229,11 +237,26 @@ impl<'a, 'm> SentencePiece<'a, 'm> {
         });
     }
 
+    /// How many of the spaces that the `len` bytes of `text` begin with are none of the word's behind them, if that is a
+    /// token: all but one.
+    fn before_word(&self, vocab: &Vocab<'_, '_>, text: &[u8], len: usize) -> Option<usize> {
+        let at = text.get(..len)?.iter().position(|&byte| byte != b' ')?.checked_sub(1)?;
+        let rest = text.get(at..)?;
+        let word = rest.get(..len.checked_sub(at)?)?;
+        let is_token = || {
+            let short = Short::new(rest, word.len()).and_then(|word| self.whole(word));
+            short.or_else(|| self.listed(vocab, false, word)).is_some()
+        };
+        (!word.get(1..)?.starts_with(&SPACE) && is_token()).then_some(at)
+    }
+
     /// The token that a short word becomes, if that is certain without merging.
     #[inline]
     fn whole(&self, word: Short) -> Option<Token> {
         match word.halves() {
-            (byte, _, 1) if byte != u64::from(b' ') => known(self.ascii, byte as u8),
+            (byte, _, 1) if byte != u64::from(b' ') && byte < 0x80 => {
+                known(self.ascii, byte as u8).or_else(|| known(self.bytes, byte as u8))
+            }
             _ => self.words.find(word),
         }
     }
@@ -323,6 +346,26 @@ fn adds_space(image: &Image<'_>) -> Result<bool, ModelError> {
 /// Whether a token's text is what merging of text begins with: one character, but no space, which is written U+2581.
 fn is_symbol(text: &[u8]) -> bool {
     text != b" " && Char::first(text).is_some_and(|c| c.len == text.len())
+}
+
+/// Whether spaces merge with each other only when nothing else merges any more, and what they merge into with nothing but
+/// spaces. Then a word takes the last of the spaces before it, if it takes one, whatever happens to the others.
+fn runs_merge_last(vocab: &Vocab<'_, '_>, merges: &Merges<'_, '_>) -> bool {
+    let (mut first_run, mut last_other) = (NEVER, 0);
+    for (token, text) in vocab.tokens() {
+        if !vocab.kind(token).is_text() || is_symbol(text) {
+            continue;
+        }
+        let priority = merges.priority_of(token);
+        match text.as_chunks() {
+            ([SPACE, SPACE, rest @ ..], []) if rest.iter().all(|c| *c == SPACE) => {
+                first_run = priority.min(first_run);
+            }
+            ([SPACE, SPACE, ..], _) => return false,
+            _ => last_other = priority.max(last_other),
+        }
+    }
+    last_other < first_run && first_run < NEVER
 }
 
 /// How many tokens are looked at for [`Words`], the most frequent ones: more of them take more time than they save.

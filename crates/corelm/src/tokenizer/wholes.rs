@@ -30,6 +30,9 @@ const WHOLE: u32 = 1 << 31;
 /// No slot: made of no pair, or of none that is known. Slots are fewer: texts have less than 2^27 bytes, merges are 2^24.
 const NO_SLOT: u32 = WHOLE - 1;
 
+/// Pairs that are tried for a token: of a hostile vocabulary's there may be as many as bytes.
+const MAX_PAIRS: usize = 8;
+
 impl<'a> Wholes<'a> {
     /// Adds what [`Wholes::alloc`] allocates for `n_tokens`.
     ///
@@ -101,9 +104,26 @@ impl<'a, 't> WholesMut<'a, 't> {
         }
     }
 
-    /// Looks whether the texts of `tokens` become them: those that they are made of go first.
-    pub fn prove(mut self, tokens: impl Iterator<Item = Token>, merges: &Merges<'_, '_>) -> Wholes<'a> {
-        tokens.for_each(|token| self.prove_one(token, merges));
+    /// Looks whether the texts of `tokens` become them: those that they are made of go first. Of one that does not by the
+    /// pair it may be made of, `slots` gives others.
+    pub fn prove<I: Iterator<Item = u32>>(
+        mut self,
+        tokens: impl Iterator<Item = Token>,
+        merges: &Merges<'_, '_>,
+        slots: impl Fn(Token) -> I,
+    ) -> Wholes<'a> {
+        for token in tokens {
+            if self.prove_one(token, merges) {
+                continue;
+            }
+            for slot in slots(token).take(MAX_PAIRS) {
+                let Some(of) = self.slots.get_mut(token as usize) else { break };
+                *of = slot & NO_SLOT;
+                if self.prove_one(token, merges) {
+                    break;
+                }
+            }
+        }
         for (bits, slots) in self.bits.iter_mut().zip(self.slots.chunks(32)) {
             *bits = slots.iter().rev().fold(0, |bits, slot| bits << 1 | slot >> 31);
         }
@@ -111,20 +131,20 @@ impl<'a, 't> WholesMut<'a, 't> {
     }
 
     /// A token is whole if it is made of two that are, each made before it, and undisturbed.
-    fn prove_one(&mut self, token: Token, merges: &Merges<'_, '_>) {
-        let Some(made) = self.made(token, merges) else { return };
+    fn prove_one(&mut self, token: Token, merges: &Merges<'_, '_>) -> bool {
+        let Some(made) = self.made(token, merges) else { return false };
         let (of_left, of_right) = (self.made(made.left, merges), self.made(made.right, merges));
-        let is_ready = |part: Token, of: Option<Made>| {
-            self.slots.get(part as usize).is_some_and(|slot| slot & WHOLE != 0)
-                && of.is_none_or(|of| of.priority < made.priority)
-        };
-        if is_ready(made.left, of_left)
-            && is_ready(made.right, of_right)
-            && self.is_undisturbed(made, of_left, of_right, merges)
-            && let Some(slot) = self.slots.get_mut(token as usize)
-        {
+        let has = |part: Token| self.slots.get(part as usize).is_some_and(|slot| slot & WHOLE != 0);
+        // Of two of the same priority the one on the left is first.
+        let is_whole = has(made.left)
+            && has(made.right)
+            && of_left.is_none_or(|of| of.priority <= made.priority)
+            && of_right.is_none_or(|of| of.priority < made.priority)
+            && self.is_undisturbed(made, of_left, of_right, merges);
+        if let Some(slot) = self.slots.get_mut(token as usize).filter(|_| is_whole) {
             *slot |= WHOLE;
         }
+        is_whole
     }
 
     /// Whether nothing merges across the place where the parts of a token meet, while they are made.
