@@ -239,7 +239,8 @@ impl Engine<'_, '_> {
     ) -> Result<Generation, EngineError> {
         self.session.reset();
         self.sampler.reset(SamplingConfig::GREEDY)?;
-        let n_prompt = self.tokenize(prompt, specials)?;
+        let n_prompt =
+            self.tokenizer.encode_with_bos(prompt.as_bytes(), specials, &mut self.scratch, self.tokens)?;
         let prompt = self.tokens.get(..n_prompt).unwrap_or_default();
         let began = CycleCounter.now();
         let mut first = None;
@@ -272,17 +273,6 @@ impl Engine<'_, '_> {
             each(token, self.session.step(token)?);
         }
         Ok(())
-    }
-
-    /// Writes the tokens of `prompt` to the front of `self.tokens`, behind BOS where the model wants one.
-    fn tokenize(&mut self, prompt: &str, specials: Specials<'_>) -> Result<usize, EngineError> {
-        let bos = self.tokenizer.bos().filter(|_| self.tokenizer.add_bos());
-        let n_bos = usize::from(bos.is_some());
-        if let (Some(bos), Some(first)) = (bos, self.tokens.first_mut()) {
-            *first = bos;
-        }
-        let rest = self.tokens.get_mut(n_bos..).unwrap_or_default();
-        Ok(n_bos + self.tokenizer.encode(prompt.as_bytes(), specials, &mut self.scratch, rest)?)
     }
 
     /// Whether the model's file was compared with a digest.

@@ -44,11 +44,9 @@
 //!     let layout = tokenizer.scratch_layout(prompt.len(), Layout::new())?;
 //!     let mut region = vec![MaybeUninit::uninit(); layout.bytes()];
 //!     let mut scratch = tokenizer.scratch(prompt.len(), &mut Arena::new(&mut region))?;
-//!     let bos = tokenizer.bos().filter(|_| tokenizer.add_bos()); // not every model wants one
-//!     let mut tokens = vec![bos.unwrap_or(0); prompt.len() + 2];
-//!     let text = &mut tokens[usize::from(bos.is_some())..];
-//!     let n_text = tokenizer.encode(prompt.as_bytes(), Specials::Never, &mut scratch, text)?;
-//!     let n_tokens = usize::from(bos.is_some()) + n_text;
+//!     let mut tokens = vec![0; prompt.len() + 2]; // none is shorter than a byte; BOS and a space may go before
+//!     let n_tokens =
+//!         tokenizer.encode_with_bos(prompt.as_bytes(), Specials::Never, &mut scratch, &mut tokens)?;
 //!
 //!     let until = GenerationConfig { max_tokens: 16, stop: &["\n"], ignores_eog: false };
 //!     Generator::new(&mut session, &tokenizer, &mut sampler, &tokens[..n_tokens], until)?.run(&mut |event| {

@@ -302,6 +302,21 @@ impl<'a, 'm> Tokenizer<'a, 'm> {
         self.encode_behind(None, text, specials, scratch, Output::new(out))
     }
 
+    /// As [`Tokenizer::encode`], with BOS first where the model wants one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tokenizer::encode`].
+    pub fn encode_with_bos(
+        &self,
+        text: &[u8],
+        specials: Specials<'_>,
+        scratch: &mut Scratch<'_>,
+        out: &mut [Token],
+    ) -> Result<usize, TokenizeError> {
+        self.encode_behind(self.added_bos(), text, specials, scratch, Output::new(out))
+    }
+
     /// As [`Tokenizer::encode`], and writes to `spans` which bytes of `text` each token stands for.
     ///
     /// Spans go up through the text. Those of byte-level, SentencePiece and RWKV models leave nothing out; WordPiece leaves
@@ -335,8 +350,13 @@ impl<'a, 'm> Tokenizer<'a, 'm> {
         out: &mut [Token],
     ) -> Result<usize, TokenizeError> {
         let has_bos = |bos: &Token| prompt.begins_with(self.vocab.text(*bos).unwrap_or_default());
-        let bos = self.bounds.bos.filter(|_| self.bounds.adds_bos).filter(|bos| !has_bos(bos));
+        let bos = self.added_bos().filter(|bos| !has_bos(bos));
         self.encode_behind(bos, prompt.bytes(), prompt.specials(), scratch, Output::new(out))
+    }
+
+    /// The token that goes before text, where the model wants one.
+    fn added_bos(&self) -> Option<Token> {
+        self.bounds.bos.filter(|_| self.bounds.adds_bos)
     }
 
     /// Encodes `text` behind a token that is there already, if any.

@@ -107,15 +107,12 @@ fn run(file: &[u8], ops: Ops) -> Result<(Vec<Token>, Vec<Token>), Failure> {
 
 /// BOS, if the model asks for it, and the tokens of [`PROMPT`]; nothing when the vocabulary cannot express it.
 fn prompt(tokenizer: &Tokenizer<'_, '_>) -> Vec<Token> {
-    let mut tokens: Vec<Token> = tokenizer.bos().filter(|_| tokenizer.add_bos()).into_iter().collect();
     let scratch = tokenizer.scratch_layout(PROMPT.len(), Layout::new()).unwrap();
     let mut region = vec![MaybeUninit::uninit(); scratch.bytes()];
     let mut scratch = tokenizer.scratch(PROMPT.len(), &mut Arena::new(&mut region)).unwrap();
-    let mut text = [0; 64];
-    match tokenizer.encode(PROMPT, Specials::Never, &mut scratch, &mut text) {
-        Ok(n_tokens) => tokens.extend(&text[..n_tokens]),
-        Err(_) => tokens.clear(),
-    }
+    let mut tokens = vec![0; 64];
+    let encoded = tokenizer.encode_with_bos(PROMPT, Specials::Never, &mut scratch, &mut tokens);
+    tokens.truncate(encoded.unwrap_or(0));
     assert!(tokens.iter().all(|&token| (token as usize) < tokenizer.vocab_size()));
     tokens
 }

@@ -61,11 +61,10 @@ fn generate<'a, 'm>(
     let layout = tokenizer.scratch_layout(prompt.len(), Layout::new())?;
     let mut region = vec![MaybeUninit::uninit(); layout.bytes()];
     let mut scratch = tokenizer.scratch(prompt.len(), &mut Arena::new(&mut region))?;
-    let bos = tokenizer.bos().filter(|_| tokenizer.add_bos());
-    let mut tokens = vec![bos.unwrap_or(0); prompt.len() + 2];
-    let n_bos = usize::from(bos.is_some());
-    let n = tokenizer.encode(prompt.as_bytes(), Specials::Never, &mut scratch, &mut tokens[n_bos..])?;
-    tokens.truncate(n_bos + n);
+    let mut tokens = vec![0; prompt.len() + 2];
+    let n_tokens =
+        tokenizer.encode_with_bos(prompt.as_bytes(), Specials::Never, &mut scratch, &mut tokens)?;
+    tokens.truncate(n_tokens);
 
     let until = GenerationConfig { max_tokens, stop: &[], ignores_eog: false };
     let generator = Generator::new(session, tokenizer, sampler, &tokens, until)?;

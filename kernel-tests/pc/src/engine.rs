@@ -98,14 +98,11 @@ impl<'a, 'm> Engine<'a, 'm> {
         receiver: &mut Receiver<'_>,
     ) -> Result<(), Error> {
         let tokenizer = &self.tokenizer;
-        let bos = tokenizer.bos().filter(|_| tokenizer.add_bos());
-        let n_bos = usize::from(bos.is_some());
         let mut arena = Arena::new(memory);
-        let tokens = arena.alloc(MAX_PROMPT + 2, bos.unwrap_or(0))?;
+        let tokens = arena.alloc(MAX_PROMPT + 2, 0)?;
         let mut scratch = tokenizer.scratch(MAX_PROMPT, &mut arena)?;
-        let behind_bos = tokens.get_mut(n_bos..).unwrap_or_default();
-        let n = tokenizer.encode(prompt.as_bytes(), specials, &mut scratch, behind_bos)?;
-        let tokens = tokens.get(..n_bos + n).unwrap_or_default();
+        let n_tokens = tokenizer.encode_with_bos(prompt.as_bytes(), specials, &mut scratch, tokens)?;
+        let tokens = tokens.get(..n_tokens).unwrap_or_default();
         Generator::new(&mut self.session, tokenizer, &mut self.sampler, tokens, config)?.run(receiver)?;
         Ok(())
     }
