@@ -8,6 +8,7 @@ mod cursor;
 mod digest;
 pub mod limits;
 mod order;
+mod repeated;
 mod tensor;
 mod value;
 pub mod writer;
@@ -19,7 +20,8 @@ pub use value::{Array, Value, ValueType};
 use crate::error::ModelError;
 use core::num::NonZeroU32;
 use cursor::Cursor;
-use order::{first_repeated, for_each_in_order};
+use order::for_each_in_order;
+use repeated::first_repeated;
 use tensor::RawInfo;
 use value::ArrayEnds;
 
