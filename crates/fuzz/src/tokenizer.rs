@@ -47,7 +47,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         b"the<|im_start|>user\nHello, <tool>World! 12345<|im_end|>",
         "  \n\n\t l'été № ½ 中文 字\u{301} é\u{200d}👩‍💻 ﷺ it's I'LL".as_bytes(),
         b"\xff\xfe<\x80>\xc0\xae\xed\xa0\x80\xf4\x90\x80\x80\xe2\x96",
-        "▁the ▁▁<s></s>[INST] <unk><0x41>".as_bytes(),
+        "▁the ▁▁<s></s><｜end▁of▁sentence｜>[INST] <unk><0x41>".as_bytes(),
         b"a\r\n \r\n  b   c\x00\x7f\\n\\x41'\"",
         "Ünïcödé ΑΣ ß İ ﬁ ｆｕｌｌ １２ ㎏".as_bytes(),
         b"ThisIsCamelCase HTTPServer fn main() { x += 1_000; }",
@@ -173,7 +173,7 @@ impl Check<'_> {
         let text = decode(self.vocabulary, tokens, controls);
         let is_same = match back {
             Back::Exact => text == self.text,
-            Back::Spaces => text == self.text || text == with_spaces(self.text),
+            Back::Spaces => is_with_spaces(&text, self.text),
             Back::FewerSpaces => words(&text) == words(self.text),
             Back::Normalized => true,
         };
@@ -325,15 +325,17 @@ fn decode(vocabulary: &Loaded, tokens: &[Token], controls: Controls) -> Vec<u8> 
     text
 }
 
-/// `text` with a space for each U+2581.
-fn with_spaces(text: &[u8]) -> Vec<u8> {
-    let (mut out, mut rest) = (Vec::new(), text);
-    while let Some((&first, tail)) = rest.split_first() {
-        let behind = rest.strip_prefix("▁".as_bytes());
-        out.push(if behind.is_some() { b' ' } else { first });
-        rest = behind.unwrap_or(tail);
+/// Whether `text` is `other` with spaces for U+2581, or for some of them: names of tokens that are allowed have their own.
+fn is_with_spaces(text: &[u8], other: &[u8]) -> bool {
+    let (mut text, mut other) = (text, other);
+    while let Some((&first, tail)) = other.split_first() {
+        (text, other) = match (text.strip_prefix(b" "), other.strip_prefix("▁".as_bytes())) {
+            (Some(text), Some(other)) => (text, other),
+            _ if text.first() == Some(&first) => (&text[1..], tail),
+            _ => return false,
+        };
     }
-    out
+    text.is_empty()
 }
 
 /// `text` without its white space.
