@@ -47,17 +47,19 @@ pub fn seeds() -> Vec<Vec<u8>> {
         b"the<|im_start|>user\nHello, <tool>World! 12345<|im_end|>",
         "  \n\n\t l'été № ½ 中文 字\u{301} é\u{200d}👩‍💻 ﷺ it's I'LL".as_bytes(),
         b"\xff\xfe<\x80>\xc0\xae\xed\xa0\x80\xf4\x90\x80\x80\xe2\x96",
-        "▁the ▁▁<s></s><｜end▁of▁sentence｜>[INST] <unk><0x41>".as_bytes(),
+        "▁the ▁▁<s></s>[INST] <unk><0x41>".as_bytes(),
         b"a\r\n \r\n  b   c\x00\x7f\\n\\x41'\"",
         "Ünïcödé ΑΣ ß İ ﬁ ｆｕｌｌ １２ ㎏".as_bytes(),
         b"ThisIsCamelCase HTTPServer fn main() { x += 1_000; }",
         b"the the the the the",
     ];
     let seed = |i: usize| {
-        let (vocabulary, text) = (i % loaded().len(), i % texts.len());
+        let (vocabulary, text) = (i % loaded().len(), i / loaded().len());
         [&[vocabulary as u8, 1, 7, 30, i as u8, i as u8 / 3][..], texts[text]].concat()
     };
-    (0..loaded().len() * texts.len()).map(seed).collect()
+    // Found once: the name of a token that is allowed keeps its own U+2581, beside another one.
+    let found = [&[7, 30, 111, 114, 1, 1][..], "▁<｜end▁of▁sentence｜>".as_bytes()].concat();
+    (0..loaded().len() * texts.len()).map(seed).chain([found]).collect()
 }
 
 /// Panics unless the tokens of a text are as promised.
