@@ -123,19 +123,45 @@ struct Table<'c> {
 impl Table<'_> {
     /// A row: instructions for inputs of so many bytes, of which a longer one may take `growth` for each byte.
     fn row(&mut self, name: fmt::Arguments<'_>, counts: &[(usize, u64)], growth: u64) {
-        let (mut least, mut most, mut grown) = (u64::MAX, 0, 0);
-        for &(bytes, count) in counts {
-            // Hundredths of an instruction for each byte.
-            let each = count * 100 / bytes.max(1) as u64;
-            (least, most) = (least.min(each), most.max(each));
-            grown = grown.max(each * 100 / least.max(1));
+        let of = spread(counts);
+        self.tell(name, of, of.2, growth);
+    }
+
+    /// A row of further bytes: each longer file against the one before, as the first bytes of a file are of another kind.
+    /// How much more a byte of whole files takes is told beside it.
+    fn row_of_further(&mut self, name: fmt::Arguments<'_>, counts: &[(usize, u64); 5], growth: u64) {
+        let mut further = [(0, 0); 4];
+        for (further, pair) in further.iter_mut().zip(counts.windows(2)) {
+            *further = (pair[1].0 - pair[0].0, pair[1].1 - pair[0].1);
         }
+        self.tell(name, spread(&further), spread(counts).2, growth);
+    }
+
+    fn tell(
+        &mut self,
+        name: fmt::Arguments<'_>,
+        (least, most, grown): (u64, u64, u64),
+        whole: u64,
+        growth: u64,
+    ) {
         let is_bounded = grown <= growth;
         self.n_broken += usize::from(!is_bounded);
         println!(
-            "{{\"case\":\"{name}\",\"median\":{most},\"min\":{least},\"growth\":{grown},\"ok\":{is_bounded}}}"
+            "{{\"case\":\"{name}\",\"median\":{most},\"min\":{least},\"growth\":{grown},\"whole\":{whole},\"ok\":{is_bounded}}}"
         );
     }
+}
+
+/// The least and the most hundredths of an instruction for each byte, and how much more a byte of a longer input takes than
+/// one of a shorter one, in hundredths.
+fn spread(counts: &[(usize, u64)]) -> (u64, u64, u64) {
+    let (mut least, mut most, mut grown) = (u64::MAX, 0, 0);
+    for &(bytes, count) in counts {
+        let each = count * 100 / bytes.max(1) as u64;
+        (least, most) = (least.min(each), most.max(each));
+        grown = grown.max(each * 100 / least.max(1));
+    }
+    (least, most, grown)
 }
 
 /// Counts what it takes to encode and to decode texts of every kind and size.
@@ -255,12 +281,7 @@ fn files(table: &mut Table<'_>) -> Result<(), EngineError> {
                 _ => tiny::with_file(&SynthConfig { vocab_size: n, ..SMALLEST }, loaded)?,
             };
         }
-        // Of further bytes, for the first of a file are of another kind.
-        let mut further = [(0, 0); 4];
-        for (further, pair) in further.iter_mut().zip(counts.windows(2)) {
-            *further = (pair[1].0 - pair[0].0, pair[1].1 - pair[0].1);
-        }
-        table.row(row_name, &further, GROWTH);
+        table.row_of_further(row_name, &counts, GROWTH);
     }
     Ok(())
 }

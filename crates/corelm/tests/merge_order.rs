@@ -282,7 +282,8 @@ fn tokens_that_their_text_becomes_are_not_merged() {
     })
     .unwrap();
 
-    // The parts of ▁out that are there first, ▁o and ut, are not those that it comes of; and spaces merge when nothing else does.
+    // The parts of ▁out that are there first, ▁o and ut, are not those that it comes of; and spaces merge when nothing else
+    // does.
     let tokens = ["▁▁", "ou", "▁o", "ut", "out", "▁out", "▁▁▁▁", "▁▁▁", "▁", "o", "u", "t"];
     let score = |i: u8, text: &str| if text.starts_with("▁▁") { -1e9 } else { -f32::from(i) };
     let tokens: Vec<(&[u8], i32, f32)> =

@@ -36,7 +36,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
 pub fn check(file: &[u8]) {
     // The numbers of a file's bytes choose what else may make a difference.
     let choice = file.len();
-    // Asking a virtual machine for its features takes as long as much of a run.
+    // Once: in a virtual machine each question goes to the hypervisor.
     static BACKENDS: LazyLock<Vec<Ops>> = LazyLock::new(|| Ops::available(Features::detect_host()).collect());
     let ops = BACKENDS[choice % BACKENDS.len()];
     let kv_type = [KvType::F16, KvType::F32, KvType::F16, KvType::Q8_0][choice / 8 % 4];

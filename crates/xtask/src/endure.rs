@@ -244,17 +244,23 @@ fn count_short(image: &Path, cpu: Cpu, file: &Path) -> Result<()> {
 
 /// How much more a byte of a long text or file takes than one of a short one.
 fn tell_bounds(rows: &[Value]) {
-    let grown = |row: &Value| Some((row["case"].as_str()?.to_owned(), row["growth"].as_f64()? / 100.0));
-    let rows: Vec<(String, f64)> = rows.iter().filter_map(grown).collect();
-    let (files, texts): (Vec<_>, Vec<_>) = rows.into_iter().partition(|(case, _)| case.starts_with("load/"));
-    let at_worst = "; names chosen to share a hash, a pass for each 256: at most 1024 keys, 8192 tensors";
-    for (measure, of, also) in [("texts", texts, ""), ("files", files, at_worst)] {
-        let Some((case, worst)) = of.iter().max_by(|one, other| one.1.total_cmp(&other.1)) else { continue };
+    let of = |key: &str, is_file: bool| {
+        let row = |row: &Value| Some((row["case"].as_str()?.to_owned(), row[key].as_f64()? / 100.0));
+        let rows = rows.iter().filter_map(row).filter(|(case, _)| case.starts_with("load/") == is_file);
+        let rows: Vec<(String, f64)> = rows.collect();
+        let worst = rows.iter().max_by(|one, other| one.1.total_cmp(&other.1)).cloned();
+        worst.map(|(case, worst)| (case, worst, rows.len()))
+    };
+    if let Some((case, worst, n)) = of("growth", false) {
+        let told =
+            format!("a byte takes at most {worst:.2} times what it takes in a shorter one ({case}), of {n}");
+        figures::note("R9", "texts", told);
+    }
+    if let (Some((case, worst, n)), Some((of_whole, whole, _))) = (of("growth", true), of("whole", true)) {
         let told = format!(
-            "a byte takes at most {worst:.2} times what it takes in a shorter one ({case}), of {}{also}",
-            of.len()
+            "a further byte takes at most {worst:.2} times what one takes in a shorter file ({case}), of {n}; a byte of whole files {whole:.2} times ({of_whole}); names chosen to share a hash, a pass for each 256: at most 1024 keys, 8192 tensors"
         );
-        figures::note("R9", measure, told);
+        figures::note("R9", "files", told);
     }
 }
 

@@ -146,7 +146,9 @@ pub static GOALS: [Goal; 22] = [
         anchor: "backtracking expressions: stack and time without bound at 26 000 characters",
         measures: &[
             quick("texts", ENDURE),
-            quick("files", ENDURE),
+            quick("files", ENDURE).missed(
+                "by whole files with many layers, whose first bytes, a vocabulary, take fewer instructions than names of tensors; further bytes are within 10 %",
+            ),
             quick("steps", ENDURE),
         ],
     },
