@@ -107,6 +107,19 @@ fn merges_by_score_are_those_of_the_definition() {
         if round % 2 == 0 {
             tokens[n_bytes..].sort_by(|a, b| b.2.total_cmp(&a.2));
         }
+        // As they are trained: each token is worse than the one before, but for runs of spaces anywhere, which are worst.
+        // Of some rounds one token is better than it should be.
+        if round % 3 == 0 {
+            random.shuffle(&mut tokens[n_bytes..]);
+            for (token, better) in tokens[n_bytes..].iter_mut().zip(1..) {
+                let is_run = token.0.starts_with("▁▁") && token.0.chars().all(|c| c == '▁');
+                token.2 = if is_run { -1e9 } else { -(better as f32) };
+            }
+            if round % 2 == 1 && tokens.len() > n_bytes {
+                let odd = n_bytes + random.below(tokens.len() - n_bytes);
+                tokens[odd].2 += 3.0;
+            }
+        }
         // Every character has a token, most of them behind all others.
         for letter in letters.chars().map(String::from) {
             if tokens.iter().all(|token| token.0 != letter) {

@@ -33,13 +33,26 @@ impl<'a> BytePairs<'a> {
         layout.add::<u16>(N)
     }
 
-    /// What was read before.
+    /// Those that `priority` tells of each two ASCII bytes.
     ///
     /// # Errors
     ///
-    /// [`VocabFault::Index`](crate::error::VocabFault::Index).
-    pub fn found(tables: &mut Tables<'a>) -> Result<Self, ModelError> {
-        Ok(Self(tables.take(N, |_| true)?))
+    /// [`ArenaError`] when the arena is too small.
+    pub fn new(arena: &mut Arena<'a>, priority: impl Fn(u8, u8) -> u32) -> Result<Self, ArenaError> {
+        let pair = |place: usize| ((place / KINDS) as u8, (place % KINDS) as u8);
+        Ok(Self(arena.alloc_with(N, |place| {
+            let (left, right) = pair(place);
+            narrow(priority(left, right))
+        })?))
+    }
+
+    /// What was read before; of each priority `is_right` must say so.
+    ///
+    /// # Errors
+    ///
+    /// [`VocabFault::Index`](crate::error::VocabFault::Index) when it does not.
+    pub fn found(tables: &mut Tables<'a>, is_right: impl Fn(u32) -> bool) -> Result<Self, ModelError> {
+        Ok(Self(tables.take(N, |&priority: &u16| priority >= LATE || is_right(priority.into()))?))
     }
 
     /// Gives the table that [`BytePairs::found`] takes.
@@ -79,7 +92,7 @@ impl<'a> BytePairsMut<'a> {
         }
         let (Some(left), Some(right)) = (byte_map::read_one(left), byte_map::read_one(right)) else { return };
         if let Some(priority) = self.0.get_mut(place(left, right)).filter(|priority| **priority == APART) {
-            *priority = u16::try_from(rank).map_or(LATE, |rank| rank.min(LATE));
+            *priority = narrow(rank);
         }
     }
 
@@ -87,6 +100,12 @@ impl<'a> BytePairsMut<'a> {
     pub fn finish(self) -> BytePairs<'a> {
         BytePairs(self.0)
     }
+}
+
+/// A priority as the table has it.
+fn narrow(priority: u32) -> u16 {
+    let near = u16::try_from(priority).map_or(LATE, |priority| priority.min(LATE));
+    if priority == NEVER { APART } else { near }
 }
 
 /// The place of two bytes; none that is there if one is not ASCII.

@@ -82,12 +82,17 @@ impl<'a> Joints<'a> {
     /// Bytes of `text` before the first place where nothing merges across; all if there is none.
     #[inline]
     pub fn first_cut(self, text: &[u8]) -> usize {
-        let joins = |(&left, &right): (&u8, &u8)| {
-            let (word, bit) = place(kind(left), kind(right));
-            self.0.get(word).is_none_or(|word| word >> bit & 1 != 0)
-        };
-        let mut pairs = (1..text.len()).zip(text.iter().zip(text.iter().skip(1)));
-        pairs.find(|&(_, pair)| !joins(pair)).map_or(text.len(), |(at, _)| at)
+        let Some((&first, rest)) = text.split_first() else { return 0 };
+        let mut left = kind(first);
+        for (at, &byte) in (1..).zip(rest) {
+            let right = kind(byte);
+            let (word, bit) = place(left, right);
+            if self.0.get(word).is_some_and(|word| word >> bit & 1 == 0) {
+                return at;
+            }
+            left = right;
+        }
+        text.len()
     }
 }
 

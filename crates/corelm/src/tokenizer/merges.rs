@@ -44,9 +44,17 @@ enum Order<'a, 'm> {
     Rank(&'a [Token]),
     /// The same, where these tokens are one behind the other from the first on, as most vocabularies have it.
     InARow(&'a [Token], Token),
-    /// A pair's value is the token it makes; here are the scores of all tokens.
+    /// A pair's value is the token it makes, with [`LATE`] if its score is the least of all; here are the scores of all
+    /// tokens.
     Score(Scores<'m>),
+    /// The same, where scores fall from token to token but for those that are late, as trained vocabularies have it: then a
+    /// token says itself when it is made.
+    Token(Scores<'m>),
 }
+
+/// The bit of a value, above those of any token, that says so. It is the priority of all such tokens, which are runs of
+/// spaces in trained vocabularies, where tokens are priorities.
+const LATE: u32 = 1 << (VALUE_BITS - 1);
 
 impl<'a> Order<'a, '_> {
     fn by_rank(made: &'a [Token]) -> Self {
@@ -151,6 +159,7 @@ impl<'a, 'm> Merges<'a, 'm> {
         let mut budget = Budget::new(vocab.len(), vocab.texts().bytes().len());
         let ready_at =
             |token: Token, text: &[u8]| if is_symbol(text) { 0 } else { falling(scores.get(token)) };
+        let (least, mut last, mut falls) = (scores.least(), f32::INFINITY, true);
         for (token, text) in vocab.tokens() {
             let index = token as usize;
             if !vocab.kind(token).is_text() {
@@ -160,10 +169,12 @@ impl<'a, 'm> Merges<'a, 'm> {
                 wholes.add_symbol(token);
                 continue;
             }
+            let score = scores.get(token);
+            let value = if score > least { token } else { token | LATE };
             let (mut earliest, mut likeliest) = (NEVER, None);
             for [(left, left_text), (right, right_text)] in halves(vocab, text) {
                 budget.spend(text.len() / 8, index)?;
-                let slot = pairs.insert(left, right, token, index, &mut budget)?;
+                let slot = pairs.insert(left, right, value, index, &mut budget)?;
                 // Most likely the token comes of the parts that are there first.
                 let ready = ready_at(left, left_text).max(ready_at(right, right_text));
                 if let Some(slot) = slot.filter(|_| ready < earliest) {
@@ -172,11 +183,16 @@ impl<'a, 'm> Merges<'a, 'm> {
             }
             if let Some(slot) = likeliest {
                 wholes.add_pair(token, slot);
+                if score > least {
+                    falls &= score < last;
+                    last = score;
+                }
             }
         }
         let pairs = pairs.finish();
         let fingerprint = fingerprint(pairs.numbers().chain(scores.bits()));
-        let merges = Self { pairs, order: Order::Score(scores), fingerprint };
+        let order = if falls { Order::Token(scores) } else { Order::Score(scores) };
+        let merges = Self { pairs, order, fingerprint };
         let slots = |token| {
             let text = vocab.text(token).filter(|_| vocab.is_text(token)).unwrap_or_default();
             halves(vocab, text).filter_map(|[left, right]| merges.pairs.slot(left.0, right.0))
@@ -219,8 +235,11 @@ impl<'a, 'm> Merges<'a, 'm> {
     where
         'm: 'a,
     {
-        let order = Order::Score(Scores::new(image, vocab.len())?);
-        let pairs = Pairs::found(by_score_size(vocab.texts()), tables, |token| vocab.is_text(token))?;
+        let scores = Scores::new(image, vocab.len())?;
+        let falls = tables.take(1, |&flag: &u32| flag <= 1)?.contains(&1);
+        let order = if falls { Order::Token(scores) } else { Order::Score(scores) };
+        let is_text = |value| vocab.is_text(value & !LATE);
+        let pairs = Pairs::found(by_score_size(vocab.texts()), tables, is_text)?;
         Ok(Self { pairs, order, fingerprint: tables.fingerprint() })
     }
 
@@ -229,8 +248,12 @@ impl<'a, 'm> Merges<'a, 'm> {
         &self,
         to: &mut Lines<F>,
     ) -> Result<(), WriteError> {
-        if let Order::Rank(made) | Order::InARow(made, _) = self.order {
-            to.table(made.iter().map(|token| token.to_le_bytes()))?;
+        match self.order {
+            Order::Rank(made) | Order::InARow(made, _) => {
+                to.table(made.iter().map(|token| token.to_le_bytes()))?;
+            }
+            Order::Score(_) => to.table([0u32.to_le_bytes()].into_iter())?,
+            Order::Token(_) => to.table([1u32.to_le_bytes()].into_iter())?,
         }
         self.pairs.give(to)
     }
@@ -248,10 +271,19 @@ impl<'a, 'm> Merges<'a, 'm> {
 
     /// The same of a pair's value: a rank, or the token that comes of it.
     #[inline]
-    pub fn priority_of(&self, value: u32) -> u32 {
+    fn priority_of(&self, value: u32) -> u32 {
         match self.order {
             Order::Rank(_) | Order::InARow(..) => value,
-            Order::Score(scores) => falling(scores.get(value)),
+            Order::Score(scores) => falling(scores.get(value & !LATE)),
+            Order::Token(_) => value.min(LATE),
+        }
+    }
+
+    /// A number that falls as a token's score rises; 0 where there are no scores.
+    pub fn falling_score(&self, token: Token) -> u32 {
+        match self.order {
+            Order::Rank(_) | Order::InARow(..) => 0,
+            Order::Score(scores) | Order::Token(scores) => falling(scores.get(token)),
         }
     }
 
@@ -270,7 +302,8 @@ impl<'a, 'm> Merges<'a, 'm> {
             Order::InARow(made, first) => {
                 ((priority as usize) < made.len()).then(|| first.wrapping_add(priority))
             }
-            Order::Score(_) => self.pairs.find(left, right),
+            Order::Token(_) if priority < LATE => Some(priority),
+            Order::Score(_) | Order::Token(_) => self.pairs.find(left, right).map(|value| value & !LATE),
         }
     }
 }

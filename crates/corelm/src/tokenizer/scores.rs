@@ -34,6 +34,11 @@ impl<'m> Scores<'m> {
         self.0.iter().map(|&bytes| u32::from_le_bytes(bytes).into())
     }
 
+    /// The least of them; infinity if there are none.
+    pub fn least(self) -> f32 {
+        self.0.iter().fold(f32::INFINITY, |least, &bytes| least.min(f32::from_le_bytes(bytes)))
+    }
+
     /// The score of a token.
     #[inline]
     pub fn get(self, token: Token) -> f32 {

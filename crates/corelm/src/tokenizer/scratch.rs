@@ -138,39 +138,19 @@ impl Chain<'_> {
         self.len = 0;
     }
 
-    /// Puts a symbol at the end, which the next one merges with at a time that [`Chain::prepare`] finds out.
+    /// Puts a symbol at the end, which merges with the next one at `priority`.
     ///
     /// # Errors
     ///
     /// [`TokenizeError::ScratchFull`], here in symbols.
     #[inline]
-    pub fn push(&mut self, token: Token) -> Result<(), TokenizeError> {
-        self.push_until(token, NEVER)
-    }
-
-    /// The same of a symbol whose `priority` is known.
-    ///
-    /// # Errors
-    ///
-    /// As [`Chain::push`].
-    #[inline]
-    pub fn push_until(&mut self, token: Token, priority: u32) -> Result<(), TokenizeError> {
+    pub fn push(&mut self, token: Token, priority: u32) -> Result<(), TokenizeError> {
         let have = self.symbols.len();
         let full = TokenizeError::ScratchFull { need: have.saturating_add(1), have };
         let symbol = self.symbols.get_mut(self.len).ok_or(full)?;
         (symbol.token, symbol.priority) = (token, priority);
         self.len = self.len.wrapping_add(1); // at most the length of the slice
         Ok(())
-    }
-
-    /// Finds out when each two neighbours merge.
-    pub fn prepare(&mut self, merges: &Merges<'_, '_>) {
-        let symbols = self.symbols.get_mut(..self.len).unwrap_or_default();
-        let mut right = None;
-        for symbol in symbols.iter_mut().rev() {
-            symbol.priority = right.map_or(NEVER, |right| merges.priority(symbol.token, right));
-            right = Some(symbol.token);
-        }
     }
 
     /// Merges until no two neighbours merge, always those of least priority, the leftmost of equal ones; gives what
@@ -339,7 +319,7 @@ mod tests {
         let cache = PieceCache::new(1, &mut Arena::new(&mut region)).unwrap();
         let lattice = Lattice::new(None, 1, &mut Arena::new(&mut [])).unwrap();
         let mut scratch = Scratch { work: Work { chain, cache, lattice, steps: 0 }, marks: &mut marks };
-        assert_eq!(scratch.work.chain.push(7), Ok(()));
+        assert_eq!(scratch.work.chain.push(7, NEVER), Ok(()));
         drop(scratch);
         assert_eq!((symbols[0].token, entries, marks), (0, [0; 4], [0; 1]));
     }

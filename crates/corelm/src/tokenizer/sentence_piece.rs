@@ -5,6 +5,7 @@
 //! that stands in another token, so that this is what the reference does.
 
 use super::NO_TOKEN;
+use super::byte_pairs::BytePairs;
 use super::cache::PieceCache;
 use super::encoder::Part;
 use super::hash::TextHash;
@@ -34,9 +35,10 @@ pub struct SentencePiece<'a, 'm> {
     wholes: Wholes<'a>,
     /// The token of each byte; [`NO_TOKEN`] where there is none.
     bytes: &'a [Token],
-    /// The same of each ASCII character.
+    /// The same of each ASCII character, of which the space is U+2581.
     ascii: &'a [Token],
-    space: Option<Token>,
+    /// When two of them merge.
+    pairs: BytePairs<'a>,
     /// A space goes before every fragment of text.
     adds_space: bool,
     /// See [`runs_merge_last`].
@@ -55,7 +57,7 @@ impl<'a, 'm> SentencePiece<'a, 'm> {
     pub fn layout(image: &Image<'m>, layout: Layout) -> Result<Layout, ModelError> {
         let layout = Words::layout(n_words(image)?, layout)?;
         let layout = Merges::layout_by_score(image, n_proved(image)?, layout)?;
-        Ok(Joints::layout(layout.add::<Token>(256)?.add::<Token>(128)?)?)
+        Ok(Joints::layout(BytePairs::layout(layout.add::<Token>(256)?.add::<Token>(128)?)?)?)
     }
 
     /// Finds out what merges, and what bytes and ASCII characters are.
@@ -77,8 +79,17 @@ impl<'a, 'm> SentencePiece<'a, 'm> {
                 words.insert(text, token);
             }
         }
+        let ascii = arena.alloc_with(128, |byte| {
+            let text: &[u8] = if byte == usize::from(b' ') { &SPACE } else { &[byte as u8] };
+            find_text(vocab, text).unwrap_or(NO_TOKEN)
+        })?;
+        let priority = |left, right| match (known(ascii, left), known(ascii, right)) {
+            (Some(left), Some(right)) => merges.priority(left, right),
+            _ => NEVER,
+        };
         Ok(Self {
             runs_merge_last: runs_merge_last(vocab, &merges),
+            pairs: BytePairs::new(arena, priority)?,
             merges,
             wholes,
             words: words.finish(),
@@ -86,8 +97,7 @@ impl<'a, 'm> SentencePiece<'a, 'm> {
                 let token = vocab.find(&byte_name(byte as u8));
                 token.filter(|&token| vocab.kind(token) == TokenKind::Byte).unwrap_or(NO_TOKEN)
             })?,
-            ascii: arena.alloc_with(128, |byte| find_text(vocab, &[byte as u8]).unwrap_or(NO_TOKEN))?,
-            space: find_text(vocab, &SPACE),
+            ascii,
             adds_space: adds_space(image)?,
             joints: Joints::new(vocab, arena)?,
             // Text without a token must not become a control token, whatever the file calls unknown.
@@ -116,9 +126,9 @@ impl<'a, 'm> SentencePiece<'a, 'm> {
             wholes: Wholes::found(n_proved(image)?, tables)?,
             bytes: tables.take(256, is_byte)?,
             ascii: tables.take(128, |&token| vocab.is_text_or_none(token))?,
+            pairs: BytePairs::found(tables, |token| vocab.is_text(token))?,
             joints: Joints::found(tables)?,
             runs_merge_last: tables.take(1, |&flag: &u32| flag <= 1)?.contains(&1),
-            space: find_text(vocab, &SPACE),
             adds_space: adds_space(image)?,
             unknown: unknown.filter(|&token| vocab.kind(token) != TokenKind::Control),
         })
@@ -134,6 +144,7 @@ impl<'a, 'm> SentencePiece<'a, 'm> {
         self.wholes.give(to)?;
         to.table(self.bytes.iter().map(|token| token.to_le_bytes()))?;
         to.table(self.ascii.iter().map(|token| token.to_le_bytes()))?;
+        self.pairs.give(to)?;
         self.joints.give(to)?;
         to.table([u32::from(self.runs_merge_last).to_le_bytes()].into_iter())
     }
@@ -275,24 +286,28 @@ impl<'a, 'm> SentencePiece<'a, 'm> {
             out(token);
             return Ok(());
         }
-        if is_led {
-            self.push_char(vocab, &SPACE, chain, &mut out)?;
-        }
+        // The last character that has a token, and its byte if that is ASCII.
+        let (mut left, mut last) = (NO_TOKEN, 0);
         let mut rest = word;
-        while let Some((&first, tail)) = rest.split_first() {
-            // Most characters are ASCII and have a token.
-            let ascii = if first == b' ' { self.space } else { known(self.ascii, first) };
-            if let Some(token) = ascii {
-                chain.push(token)?;
-                rest = tail;
-                continue;
+        let mut next = if is_led { Some((SPACE.as_slice(), b' ')) } else { first_symbol(&mut rest) };
+        while let Some((symbol, byte)) = next {
+            let token = if byte.is_ascii() { known(self.ascii, byte) } else { find_text(vocab, symbol) };
+            if left != NO_TOKEN {
+                let priority = token.map_or(NEVER, |right| {
+                    self.pairs.priority(last, byte, || self.merges.priority(left, right))
+                });
+                chain.push(left, priority)?;
             }
-            let Some(c) = Char::first(rest) else { break };
-            let (symbol, tail) = rest.split_at_checked(c.len).unwrap_or((rest, &[]));
-            self.push_char(vocab, if symbol == b" " { &SPACE } else { symbol }, chain, &mut out)?;
-            rest = tail;
+            (left, last) = (token.unwrap_or(NO_TOKEN), byte);
+            if token.is_none() {
+                chain.merge(&self.merges, &mut out);
+                self.spell(symbol, &mut out)?;
+            }
+            next = first_symbol(&mut rest);
         }
-        chain.prepare(&self.merges);
+        if left != NO_TOKEN {
+            chain.push(left, NEVER)?;
+        }
         chain.merge(&self.merges, out);
         Ok(())
     }
@@ -310,33 +325,24 @@ impl<'a, 'm> SentencePiece<'a, 'm> {
         (self.wholes.has(token) && vocab.kind(token).is_text()).then_some(token)
     }
 
-    /// Adds a character as its token, else ends what merges and gives its bytes, else the unknown token.
-    #[inline]
-    fn push_char(
-        &self,
-        vocab: &Vocab<'_, '_>,
-        symbol: &[u8],
-        chain: &mut Chain<'_>,
-        out: &mut impl FnMut(Token),
-    ) -> Result<(), TokenizeError> {
-        let token = match symbol {
-            [byte @ 0..=0x7F] => known(self.ascii, *byte),
-            _ if symbol == SPACE => self.space,
-            _ => find_text(vocab, symbol),
-        };
-        if let Some(token) = token {
-            return chain.push(token);
-        }
-        chain.prepare(&self.merges);
-        chain.merge(&self.merges, &mut *out);
+    /// Gives the bytes of a character that has no token, else the unknown token.
+    fn spell(&self, symbol: &[u8], out: &mut impl FnMut(Token)) -> Result<(), TokenizeError> {
         match symbol.iter().find(|&&byte| known(self.bytes, byte).is_none()) {
-            None => {
-                symbol.iter().filter_map(|&byte| known(self.bytes, byte)).for_each(out);
-            }
+            None => symbol.iter().filter_map(|&byte| known(self.bytes, byte)).for_each(out),
             Some(&byte) => out(self.unknown.ok_or(TokenizeError::NoToken { byte })?),
         }
         Ok(())
     }
+}
+
+/// Takes the first character off `text`: as a token has it, and its first byte.
+#[inline]
+fn first_symbol<'t>(text: &mut &'t [u8]) -> Option<(&'t [u8], u8)> {
+    let &byte = text.first()?;
+    let len = if byte.is_ascii() { 1 } else { Char::first(text)?.len };
+    let (symbol, rest) = text.split_at_checked(len)?;
+    *text = rest;
+    Some((if byte == b' ' { &SPACE } else { symbol }, byte))
 }
 
 fn adds_space(image: &Image<'_>) -> Result<bool, ModelError> {
@@ -356,7 +362,7 @@ fn runs_merge_last(vocab: &Vocab<'_, '_>, merges: &Merges<'_, '_>) -> bool {
         if !vocab.kind(token).is_text() || is_symbol(text) {
             continue;
         }
-        let priority = merges.priority_of(token);
+        let priority = merges.falling_score(token);
         match text.as_chunks() {
             ([SPACE, SPACE, rest @ ..], []) if rest.iter().all(|c| *c == SPACE) => {
                 first_run = priority.min(first_run);

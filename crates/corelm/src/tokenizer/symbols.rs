@@ -56,7 +56,7 @@ impl<'a> Symbols<'a> {
     /// [`VocabFault::Index`](crate::error::VocabFault::Index) when one is not the token of a text.
     pub fn found(vocab: &Vocab<'_, '_>, tables: &mut Tables<'a>) -> Result<Self, ModelError> {
         let bytes = tables.take(256, |&token| vocab.is_text_or_none(token))?;
-        let pairs = BytePairs::found(tables)?;
+        let pairs = BytePairs::found(tables, |_| true)?;
         Ok(Self { bytes, pairs, chars: Chars::found(vocab.len(), tables, |token| vocab.is_text(token))? })
     }
 
@@ -96,13 +96,13 @@ impl<'a> Symbols<'a> {
             if left != NO_TOKEN {
                 // Where both bytes are ASCII they are symbols.
                 let priority = self.pairs.priority(last, byte, || merges.priority(left, right));
-                chain.push_until(left, priority)?;
+                chain.push(left, priority)?;
             }
             let (symbol, behind) = rest.split_at_checked(n_bytes).unwrap_or_default();
             (left, last) = (right, symbol.last().copied().unwrap_or_default());
             rest = behind;
         }
-        if left == NO_TOKEN { Ok(()) } else { chain.push_until(left, NEVER) }
+        if left == NO_TOKEN { Ok(()) } else { chain.push(left, NEVER) }
     }
 
     #[inline]

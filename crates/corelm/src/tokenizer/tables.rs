@@ -22,7 +22,7 @@ pub const TENSOR: &str = "corelm.tokenizer.index";
 const MAGIC: u64 = u64::from_le_bytes(*b"corelmTI");
 /// Of the tables and their order, of the hash functions, and of what is proved of words. An index of another version is
 /// as if it were not there.
-const VERSION: u64 = 6;
+const VERSION: u64 = 7;
 
 const LINE: usize = 32;
 type Line = [u8; LINE];
