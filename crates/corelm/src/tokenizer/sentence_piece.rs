@@ -286,24 +286,25 @@ impl<'a, 'm> SentencePiece<'a, 'm> {
             out(token);
             return Ok(());
         }
-        // The last character that has a token, and its byte if that is ASCII.
+        // The last character's token, if it has one, and its byte if that is ASCII.
         let (mut left, mut last) = (NO_TOKEN, 0);
         let mut rest = word;
-        let mut next = if is_led { Some((SPACE.as_slice(), b' ')) } else { first_symbol(&mut rest) };
-        while let Some((symbol, byte)) = next {
-            let token = if byte.is_ascii() { known(self.ascii, byte) } else { find_text(vocab, symbol) };
+        let mut next = if is_led { Some((b" ".as_slice(), b' ')) } else { take_char(&mut rest) };
+        while let Some((char, byte)) = next {
+            let right = match self.ascii.get(usize::from(byte)) {
+                Some(&token) => token,
+                None => find_text(vocab, char).unwrap_or(NO_TOKEN),
+            };
             if left != NO_TOKEN {
-                let priority = token.map_or(NEVER, |right| {
-                    self.pairs.priority(last, byte, || self.merges.priority(left, right))
-                });
-                chain.push(left, priority)?;
+                let ask = || if right == NO_TOKEN { NEVER } else { self.merges.priority(left, right) };
+                chain.push(left, self.pairs.priority(last, byte, ask))?;
             }
-            (left, last) = (token.unwrap_or(NO_TOKEN), byte);
-            if token.is_none() {
+            if right == NO_TOKEN {
                 chain.merge(&self.merges, &mut out);
-                self.spell(symbol, &mut out)?;
+                self.spell(char, &mut out)?;
             }
-            next = first_symbol(&mut rest);
+            (left, last) = (right, byte);
+            next = take_char(&mut rest);
         }
         if left != NO_TOKEN {
             chain.push(left, NEVER)?;
@@ -326,23 +327,24 @@ impl<'a, 'm> SentencePiece<'a, 'm> {
     }
 
     /// Gives the bytes of a character that has no token, else the unknown token.
-    fn spell(&self, symbol: &[u8], out: &mut impl FnMut(Token)) -> Result<(), TokenizeError> {
-        match symbol.iter().find(|&&byte| known(self.bytes, byte).is_none()) {
-            None => symbol.iter().filter_map(|&byte| known(self.bytes, byte)).for_each(out),
+    fn spell(&self, char: &[u8], out: &mut impl FnMut(Token)) -> Result<(), TokenizeError> {
+        let bytes = if char == b" " { &SPACE } else { char };
+        match bytes.iter().find(|&&byte| known(self.bytes, byte).is_none()) {
+            None => bytes.iter().filter_map(|&byte| known(self.bytes, byte)).for_each(out),
             Some(&byte) => out(self.unknown.ok_or(TokenizeError::NoToken { byte })?),
         }
         Ok(())
     }
 }
 
-/// Takes the first character off `text`: as a token has it, and its first byte.
+/// Takes the first character off `text`; gives its first byte too.
 #[inline]
-fn first_symbol<'t>(text: &mut &'t [u8]) -> Option<(&'t [u8], u8)> {
+fn take_char<'t>(text: &mut &'t [u8]) -> Option<(&'t [u8], u8)> {
     let &byte = text.first()?;
     let len = if byte.is_ascii() { 1 } else { Char::first(text)?.len };
-    let (symbol, rest) = text.split_at_checked(len)?;
+    let (char, rest) = text.split_at_checked(len)?;
     *text = rest;
-    Some((if byte == b' ' { &SPACE } else { symbol }, byte))
+    Some((char, byte))
 }
 
 fn adds_space(image: &Image<'_>) -> Result<bool, ModelError> {
