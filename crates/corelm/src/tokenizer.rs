@@ -98,8 +98,8 @@ const NO_TOKEN: Token = Token::MAX;
 
 impl<'a, 'm: 'a> Tokenizer<'a, 'm> {
     /// Adds what [`Tokenizer::new`] allocates: nothing where the file has an index ready, as `corelm pack` writes it; else
-    /// about 11 bytes for each token, 18 for each merge and 32 KiB, from 16 384 tokens on 96 (byte-level), 30 to 50 bytes for
-    /// each token (SentencePiece), 15 to 20 (WordPiece, unigram) or 26 (RWKV).
+    /// about 11 bytes for each token, 18 for each merge and 32 KiB, from 16 384 tokens on 96 (byte-level), 30 to 55 bytes for
+    /// each token and 32 KiB (SentencePiece), 15 to 20 bytes for each token (WordPiece, unigram) or 26 (RWKV).
     ///
     /// # Errors
     ///
