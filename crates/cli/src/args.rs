@@ -226,7 +226,7 @@ pub struct TokenizeArgs {
     /// Print tokens, one a line, as soon as no text that may follow on standard input changes them.
     #[arg(long, conflicts_with_all = ["json", "spans", "max_tokens", "hex_lines", "text"])]
     pub stream: bool,
-    /// Standard input holds one text a line in hexadecimal; print one JSON array a line.
+    /// Standard input holds one text a line in hexadecimal; print one JSON array a line, `null` for what has no tokens.
     #[arg(long, conflicts_with_all = ["ids", "text"])]
     pub hex_lines: bool,
     /// The text is a conversation, `[{"role": "user", "content": "…"}, …]`, for the model's chat template.

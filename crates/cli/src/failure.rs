@@ -29,6 +29,15 @@ impl Failure {
         Failure::Failed(error.to_string())
     }
 
+    /// The same with `place` said before it.
+    pub fn at(self, place: impl fmt::Display) -> Failure {
+        match self {
+            Failure::Usage(message) => Failure::Usage(format!("{place}: {message}")),
+            Failure::Failed(message) => Failure::Failed(format!("{place}: {message}")),
+            Failure::PipeClosed => Failure::PipeClosed,
+        }
+    }
+
     /// Prints the line and gives the status.
     pub fn report(self) -> ExitCode {
         let (message, status) = match self {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use corelm::gguf::{Digest, TensorInfo, Verify};
 use corelm::ops::{Feature, Features, Ops};
+use corelm::tokenizer::Pre;
 use corelm::{
     Arena, Config, Image, KvType, MemoryPlan, Sampler, SamplingConfig, Session, SessionConfig, Tokenizer,
     Weights,
@@ -185,10 +186,31 @@ pub fn with_session(
     let mut arena = Arena::new(region.bytes());
     let weights = Weights::resolve(&image, &config, &mut arena).map_err(|error| file.because(error))?;
     let weights = if args.no_repack { weights } else { weights.pack(ops, &mut arena).map_err(usage)? };
-    let tokenizer = Tokenizer::with_pre(&image, args.pre, &mut arena).map_err(|error| file.because(error))?;
+    let tokenizer = tokenizer(&file, &image, args.pre, &mut arena)?;
     let pool = Pool::new(args.threads);
     let mut session =
         Session::new(ops, &pool, &config, weights, &plan, &mut arena).map_err(|error| file.because(error))?;
     let mut sampler = Sampler::new(sampling, config.vocab_size, &mut arena).map_err(usage)?;
     body(Loaded { image: &image, session: &mut session, tokenizer: &tokenizer, sampler: &mut sampler })
+}
+
+/// Indexes the vocabulary of a model. A file that names no pre-tokenizer gets llama.cpp's `default`, as files of early days did,
+/// and a line on standard error says so.
+pub fn tokenizer<'a, 'm: 'a>(
+    file: &ModelFile,
+    image: &Image<'m>,
+    pre: Option<Pre>,
+    arena: &mut Arena<'a>,
+) -> Outcome<Tokenizer<'a, 'm>> {
+    let key = |key| image.bytes(key).map_err(|error| file.because(error));
+    let is_nameless = key("tokenizer.ggml.model")? == Some(b"gpt2")
+        && key("tokenizer.ggml.pre")?.is_none_or(<[u8]>::is_empty);
+    let pre = match pre {
+        None if is_nameless => {
+            eprintln!("corelm: the file names no pre-tokenizer: taking 'default'; --pre takes another");
+            Pre::by_name(b"default")
+        }
+        pre => pre,
+    };
+    Tokenizer::with_pre(image, pre, arena).map_err(|error| file.because(error))
 }

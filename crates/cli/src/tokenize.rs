@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::args::TokenizeArgs;
 use crate::chat_template::{Said, Template};
 use crate::failure::{Failure, Outcome};
-use crate::model::{ModelFile, Region};
+use crate::model::{self, ModelFile, Region};
 use crate::output::Output;
 
 /// Runs the command.
@@ -27,12 +27,10 @@ pub fn run(args: &TokenizeArgs) -> Outcome {
         };
         let mut out = Output::new();
         if args.hex_lines {
-            for line in io::stdin().lock().lines() {
-                let line = line.map_err(|error| Failure::because("cannot read standard input", error))?;
+            return each_line(&mut out, |line| {
                 let tokens = encode_with_spans(tokenizer, &from_hex(line.trim())?, specials, ends)?;
-                write_json(&mut out, &tokens, args.spans)?;
-            }
-            return Ok(out.flush()?);
+                Ok(to_json(&tokens, args.spans))
+            });
         }
         if args.stream {
             let mut give = |ids: &[Token]| {
@@ -57,7 +55,7 @@ pub fn run(args: &TokenizeArgs) -> Outcome {
             encode_with_spans(tokenizer, &text, specials, ends)?
         };
         if args.json {
-            write_json(&mut out, &tokens, args.spans)?;
+            writeln!(out, "{}", to_json(&tokens, args.spans))?;
         } else if args.ids {
             let words: Vec<String> = tokens.iter().map(|(id, _)| id.to_string()).collect();
             writeln!(out, "{}", words.join(" "))?;
@@ -97,13 +95,28 @@ struct Ends {
     max_tokens: usize,
 }
 
-/// Ids, or `[id, start, end]` of each, as one line of JSON.
-fn write_json(out: &mut Output, tokens: &[(Token, Span)], spans: bool) -> io::Result<()> {
-    let json: Value = match spans {
+/// Ids, or `[id, start, end]` of each.
+fn to_json(tokens: &[(Token, Span)], spans: bool) -> Value {
+    match spans {
         true => tokens.iter().map(|(id, span)| json!([id, span.start, span.end])).collect(),
         false => tokens.iter().map(|&(id, _)| id).collect(),
-    };
-    writeln!(out, "{json}")
+    }
+}
+
+/// Writes a line of JSON for each of standard input: `null` for one that has no tokens, so that the others keep their places.
+/// The first such line is the error in the end.
+fn each_line(out: &mut Output, encode: impl Fn(&str) -> Outcome<Value>) -> Outcome {
+    let mut bad: Option<Failure> = None;
+    for (number, line) in (1..).zip(io::stdin().lock().split(b'\n')) {
+        let line = line.map_err(|error| Failure::because("cannot read standard input", error))?;
+        let json = encode(&String::from_utf8_lossy(&line)).unwrap_or_else(|failure| {
+            bad.get_or_insert_with(|| failure.at(format_args!("line {number}")));
+            Value::Null
+        });
+        writeln!(out, "{json}")?;
+    }
+    out.flush()?;
+    bad.map_or(Ok(()), Err)
 }
 
 /// As [`with_vocabulary`], the tokenizer alone.
@@ -125,8 +138,7 @@ fn with_vocabulary(
     let image = file.image()?;
     let layout = Tokenizer::layout(&image, Layout::new()).map_err(|error| file.because(error))?;
     let mut memory = Region::new(layout.bytes())?;
-    let tokenizer = Tokenizer::with_pre(&image, pre, &mut Arena::new(memory.bytes()))
-        .map_err(|error| file.because(error))?;
+    let tokenizer = model::tokenizer(&file, &image, pre, &mut Arena::new(memory.bytes()))?;
     body(&image, &tokenizer)
 }
 
@@ -215,7 +227,7 @@ fn from_hex(line: &str) -> Outcome<Vec<u8>> {
         [high, low] => Some(digit(high)? << 4 | digit(low)?),
         _ => None,
     });
-    pairs.collect::<Option<Vec<u8>>>().ok_or_else(|| Failure::Failed("a line is not hexadecimal".into()))
+    pairs.collect::<Option<Vec<u8>>>().ok_or_else(|| Failure::Failed("not hexadecimal".into()))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ mod common;
 
 use common::{assert_refused, corelm, corelm_with_input, golden, shared, status_and_output};
 use serde_json::Value;
+use std::path::Path;
 
 #[test]
 fn usage_errors_have_status_2() {
@@ -164,6 +165,17 @@ fn text_survives_the_way_through_ids() {
 }
 
 #[test]
+fn a_bad_line_does_not_end_the_others() {
+    let Some(model) = shared("tokenizers/ggml-vocab-gpt-2.gguf") else { return };
+    let command = ["tokenize", "-m", model.to_str().unwrap(), "--hex-lines"];
+    let output = corelm_with_input(&command, b"61\n6\n\xff\n61");
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "[64]\nnull\nnull\n[64]\n");
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.starts_with("corelm: error: line 2: ") && stderr.lines().count() == 1, "{stderr}");
+}
+
+#[test]
 fn a_pre_tokenizer_can_be_given_by_name() {
     let Some(model) = shared("tokenizers/ggml-vocab-gpt-2.gguf") else { return };
     let model = model.to_str().unwrap();
@@ -177,6 +189,27 @@ fn a_pre_tokenizer_can_be_given_by_name() {
     for command in ["tokenize", "detokenize", "generate"] {
         assert_refused(&[command, "-m", model, "--pre", "gpt2"], 2, "llama-bpe");
     }
+}
+
+#[test]
+fn a_vocabulary_without_a_pre_tokenizer_gets_the_default_and_says_so() {
+    let Some(model) = shared("tokenizers/ggml-vocab-gpt-2.gguf") else { return };
+    let mut file = std::fs::read(model).unwrap();
+    let key = b"tokenizer.ggml.pre";
+    let at = file.windows(key.len()).position(|bytes| bytes == key).unwrap();
+    file[at + key.len() - 1] = b'x';
+    let model = Path::new(env!("CARGO_TARGET_TMPDIR")).join("nameless.gguf");
+    std::fs::write(&model, file).unwrap();
+    let tokenize = |more: &[&str]| {
+        let output =
+            corelm(&[&["tokenize", "-m", model.to_str().unwrap(), "--ids", "in 2018"], more].concat());
+        assert_eq!(output.status.code(), Some(0));
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (ids, said) = tokenize(&[]);
+    assert!(said.contains("names no pre-tokenizer: taking 'default'"), "{said}");
+    assert_eq!(tokenize(&["--pre", "default"]), (ids.clone(), String::new()));
+    assert_ne!(tokenize(&["--pre", "gpt-2"]).0, ids);
 }
 
 #[test]
