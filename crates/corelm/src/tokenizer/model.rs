@@ -118,7 +118,7 @@ impl<'a, 'm> Model<'a, 'm> {
         Ok(true)
     }
 
-    /// The tokens around a text: by the file's keys, or what llama.cpp takes where they are silent.
+    /// The tokens around a text, by the file's keys; where these do not say whether they are added, as llama.cpp does it.
     ///
     /// # Errors
     ///

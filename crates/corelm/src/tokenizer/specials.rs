@@ -1,7 +1,8 @@
 //! The search for tokens that stand in the text as a whole: user-defined ones always, control tokens when the caller
 //! says so.
 //!
-//! Longer tokens go first, in all of the text; of equally long ones the first in the text. So llama.cpp does it.
+//! Longer tokens go first, in all of the text, as in llama.cpp; of equally long ones the first in the text, where llama.cpp has
+//! an order of its own that shows only where such tokens overlap.
 
 use super::hash::TextHash;
 use super::prompt::Contents;
